@@ -1,0 +1,82 @@
+# Every command a developer or CI needs. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+CODE := streams schemas sinks bench tests scripts
+# Coverage by branches: the whole, and the modules where the thinking is.
+COVERAGE_MIN := 95
+PURE := $(wildcard $(addprefix streams/,$(addsuffix .py,merge digest frames buffer plan inbox shard session coverage derived)))
+# More arguments for pytest, e.g. make unit ARGS='-k merge -x'
+ARGS ?=
+
+.PHONY: help
+help: ## List these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: env
+env: $(STAMP) ## Make .venv with the locked dependencies and this project (PYTHON=… chooses the interpreter)
+
+$(STAMP): requirements.lock pyproject.toml scripts/env.sh
+	@PYTHON="$(PYTHON)" bash scripts/env.sh $(VENV)
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## Replay a synthetic week through a real Kafka and show the tape
+	@$(BIN)/sessiontape demo
+
+.PHONY: test
+test: $(STAMP) ## Run the unit, integration and fault tests
+	@$(BIN)/python -m pytest $(PYTEST_COVERAGE) $(ARGS)
+
+.PHONY: unit
+unit: $(STAMP) ## Run the unit tests, no broker
+	@$(BIN)/python -m pytest tests/unit -n auto $(ARGS)
+
+.PHONY: faults
+faults: $(STAMP) ## Run the fault tests with many more kills
+	@SESSIONTAPE_TEST_KILLS=20 $(BIN)/python -m pytest tests/faults --timeout=3600 $(ARGS)
+
+.PHONY: ci
+ci: PYTEST_COVERAGE := --cov --cov-report=
+ci: lint types test ## All that CI checks: lint, types, tests once with coverage, the coverage gates
+	@$(BIN)/coverage report --fail-under=$(COVERAGE_MIN)
+	@$(BIN)/coverage report --fail-under=100 --include=$$(echo $(PURE) | tr ' ' ',')
+
+.PHONY: lint
+lint: $(STAMP) ## Check style, format and the import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+.PHONY: types
+types: $(STAMP) ## Check types, tests included
+	@$(BIN)/mypy $(CODE)
+
+.PHONY: format
+format: $(STAMP) ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(STAMP) ## Measure the budgets
+	@$(BIN)/sessiontape bench $(ARGS)
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve the dependencies anew into requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+	    --upgrade --no-header --no-annotate --no-emit-index-url --output-file requirements.lock pyproject.toml
+
+.PHONY: lock-jars
+lock-jars: $(STAMP) ## Resolve Kafka's jars anew into streams/local/kafka.sha256
+	@$(BIN)/python scripts/lock_jars.py
+
+.PHONY: clean
+clean: ## Remove the environment, caches and reports
+	@rm -rf $(VENV) .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
+	    .hypothesis htmlcov dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

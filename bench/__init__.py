@@ -1,0 +1,1 @@
+"""Measurements of the budgets, one file each, with their peers beside them."""

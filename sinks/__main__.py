@@ -1,0 +1,64 @@
+"""``python -m sinks``: the sink's process, settings from the environment."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from contextlib import ExitStack, closing
+
+from sinks.clickhouse import ClickHouseSink
+from sinks.owner import FolderOwner
+from sinks.serving import HistoryServer
+from sinks.store import Store
+from sinks.worker import run
+from streams.errors import SessiontapeError
+from streams.positions import FrameReader
+from streams.settings import Settings, load
+from streams.topics import Topics
+
+log = logging.getLogger("sinks")
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; return 0 then, 1 on an error."""
+    parser = argparse.ArgumentParser("python -m sinks", description="Write the tape to ClickHouse.")
+    parser.add_argument(
+        "--keep-sessions", type=int, default=0, metavar="N", help="keep the last N; 0 keeps all"
+    )
+    arguments = parser.parse_args()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        settings = load()
+        logging.getLogger().setLevel(settings.log_level.upper())
+        _work(settings, arguments.keep_sessions, stop)
+    except SessiontapeError as exc:
+        log.error("%s", exc)  # noqa: TRY400 - one line that says what to do, no traceback
+        return 1
+    return 0
+
+
+def _work(settings: Settings, keep_sessions: int, stop: threading.Event) -> None:
+    with ExitStack() as held:
+        if not settings.clickhouse_dsn:
+            owner = held.enter_context(FolderOwner(settings))
+        store = Store.open(settings)
+        sink = ClickHouseSink(store, keep_sessions)
+        held.callback(sink.close)
+        if not settings.clickhouse_dsn:
+            held.enter_context(HistoryServer(store, owner))
+        reader = held.enter_context(
+            closing(FrameReader(settings, group=Topics(settings.namespace).sink))
+        )
+        log.info("up: namespace=%s shards=%d", settings.namespace, len(reader.shards))
+        run(sink, reader, stop.is_set)
+        log.info("down: all that was read is written and committed")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

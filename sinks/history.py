@@ -1,0 +1,187 @@
+"""Trailing days: bars and sessions out of the store, wherever it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import pyarrow as pa
+
+from sinks.owner import (
+    LOCK_POLL_S,
+    OWNER_WAIT_S,
+    FolderInUseError,
+    FolderOwner,
+    chdb_folder,
+    is_recorded,
+)
+from sinks.queries import Query, answer
+from sinks.serving import ask
+from sinks.store import Store
+from streams.errors import ConfigError, HistoryError
+from streams.intervals import interval_ns
+from streams.settings import Settings
+
+__all__ = ["History", "open_history"]
+
+
+class History(Protocol):
+    """Trailing days of one namespace. Every answer is of the moment of the call."""
+
+    def bars(
+        self,
+        symbols: Sequence[str] | None,
+        interval: str | int = "1m",
+        sessions: int = 5,
+        before_ns: int | None = None,
+    ) -> pa.Table:
+        """Return bars in their final state, in the order of symbol and ts_ns.
+
+        Parameters
+        ----------
+        symbols
+            Symbols, None for all.
+        interval
+            Length of the bars: ``"5m"``, or ``5``, which counts minutes.
+        sessions
+            Newest sessions of the tape that had one of the symbols, traded or not; at least 1.
+        before_ns
+            Cut: only bars that were over by then (``ts_ns + interval <= before_ns``), and only
+            sessions that opened before it are counted. None: no cut.
+
+        Returns
+        -------
+        pyarrow.Table
+            symbol, interval, session (string); ts_ns (int64, start of the bar, ns since the
+            epoch, UTC); open, high, low, close, volume (float64); revision (int32).
+
+        Raises
+        ------
+        HistoryError
+            Nothing is recorded, or the store doesn't answer.
+        ConfigError
+            The interval or the number of sessions is none.
+        """
+        ...
+
+    def sessions(
+        self,
+        symbols: Sequence[str] | None = None,
+        sessions: int = 5,
+        before_ns: int | None = None,
+    ) -> pa.Table:
+        """Return the newest sessions, oldest first, each as its latest run played it.
+
+        Parameters are those of ``bars``.
+
+        Returns
+        -------
+        pyarrow.Table
+            session, run, mode, reason (string); open_ns, close_ns, rows, bars, expected,
+            received, no_trade, missing (int64); closed, incomplete (bool).
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the store."""
+        ...
+
+
+def open_history(settings: Settings) -> History:
+    """Return the history of the namespace: of the server, of the sink, or of chDB's folder.
+
+    With a DSN the server is asked. Else each call asks the process that owns the folder, which is
+    the sink, and opens the folder itself for as long as it takes where there is none: so one
+    history outlives starts and stops of the sink, and never keeps it from starting.
+
+    Raises
+    ------
+    ConfigError
+        The DSN can't be read.
+    HistoryError
+        No server answers there.
+    """
+    if settings.clickhouse_dsn:
+        store = Store.open(settings)
+        return _Answers(partial(answer, store), store.close)
+    return _Answers(partial(_from_folder, settings), lambda: None)
+
+
+class _Answers:
+    """A history over something that answers queries with Arrow IPC streams."""
+
+    def __init__(self, answer_: Callable[[Query], bytes], close: Callable[[], None]) -> None:
+        self._answer = answer_
+        self._close = close
+
+    def bars(
+        self,
+        symbols: Sequence[str] | None,
+        interval: str | int = "1m",
+        sessions: int = 5,
+        before_ns: int | None = None,
+    ) -> pa.Table:
+        query = Query("bars", _names(symbols), interval_ns(interval), _count(sessions), before_ns)
+        return self._table(query)
+
+    def sessions(
+        self,
+        symbols: Sequence[str] | None = None,
+        sessions: int = 5,
+        before_ns: int | None = None,
+    ) -> pa.Table:
+        return self._table(Query("sessions", _names(symbols), 0, _count(sessions), before_ns))
+
+    def close(self) -> None:
+        self._close()
+
+    def _table(self, query: Query) -> pa.Table:
+        with pa.ipc.open_stream(self._answer(query)) as reader:
+            return reader.read_all()
+
+
+def _from_folder(settings: Settings, query: Query) -> bytes:
+    if not is_recorded(settings):
+        msg = (
+            f"nothing is recorded in {chdb_folder(settings)}: replay something with the sink on, "
+            "or name another SESSIONTAPE_DATA_DIR or SESSIONTAPE_NAMESPACE"
+        )
+        raise HistoryError(msg)
+    deadline = time.monotonic() + OWNER_WAIT_S
+    while True:
+        try:
+            owner = FolderOwner(settings, wait_s=0.0)
+        except FolderInUseError:
+            answered = ask(settings, query)
+            if answered is not None:
+                return answered
+            # It is coming up, going down, or a reader like us: none of that takes long.
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(LOCK_POLL_S)
+        else:
+            with owner:
+                return _read(settings, query)
+
+
+def _read(settings: Settings, query: Query) -> bytes:
+    store = Store.open(settings)
+    try:
+        return answer(store, query)
+    finally:
+        store.close()
+
+
+def _names(symbols: Sequence[str] | None) -> tuple[str, ...] | None:
+    if isinstance(symbols, str):
+        return (symbols,)
+    return None if symbols is None else tuple(symbols)
+
+
+def _count(sessions: int) -> int:
+    if sessions < 1:
+        msg = f"{sessions} sessions can't be read: ask for at least 1"
+        raise ConfigError(msg)
+    return sessions

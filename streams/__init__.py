@@ -1,0 +1,1 @@
+"""sessiontape: a market-data session platform on Kafka."""

@@ -1,0 +1,241 @@
+"""What a subscriber gets: batches of the merged tape, their slices, the position behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.records import (
+    BarColumns,
+    Ints,
+    Longs,
+    QuoteColumns,
+    TickColumns,
+    empty_ints,
+    empty_longs,
+)
+from streams.digest import known_ns
+
+__all__ = ["MARKS", "Batch", "Position", "Slice"]
+
+MARKS = ("slice_expected", "slice_received", "slice_no_trade", "slice_missing")
+"""The slice-complete marks; those of all shards add up."""
+
+
+@dataclass(frozen=True, slots=True, eq=True)
+class Position(Mapping[int, int]):
+    """Where to go on: shard to offset, and what of the frames there is already out.
+
+    Store it with the results it belongs to (`as_dict`), give it to ``SessionStream(start=…)``:
+    the rows behind it come exactly once.
+
+    Attributes
+    ----------
+    offsets
+        Next offset of every shard: its first frame that is not wholly out.
+    clocks
+        Of every shard, its clock before that frame and how often a slice came again at it.
+    run, session, place, slice_ns, repeat
+        The last that is out: event of a session (its place in the order of events) or slice.
+    """
+
+    offsets: Mapping[int, int]
+    clocks: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    run: str = ""
+    session: str = ""
+    place: int = -1
+    slice_ns: int = 0
+    repeat: int = 0
+
+    def __getitem__(self, shard: int) -> int:
+        """Return the next offset of a shard."""
+        return self.offsets[shard]
+
+    def __iter__(self) -> Iterator[int]:
+        """Go over the shards."""
+        return iter(self.offsets)
+
+    def __len__(self) -> int:
+        """Return the number of shards."""
+        return len(self.offsets)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "offsets": {str(shard): offset for shard, offset in self.offsets.items()},
+            "clocks": {str(shard): list(clock) for shard, clock in self.clocks.items()},
+            "run": self.run,
+            "session": self.session,
+            "place": self.place,
+            "slice_ns": self.slice_ns,
+            "repeat": self.repeat,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Return the position that `as_dict` gave."""
+        rest = {k: v for k, v in value.items() if k not in ("offsets", "clocks")}
+        return cls(
+            offsets={int(shard): int(offset) for shard, offset in value["offsets"].items()},
+            clocks={int(shard): (int(c[0]), int(c[1])) for shard, c in value["clocks"].items()},
+            **rest,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slice:
+    """Everything with one ready time, closed by its mark.
+
+    Attributes
+    ----------
+    session
+        Label of the session.
+    ready_ns
+        Ready time: the session clock when it is out.
+    expected, received, no_trade, missing
+        Bars expected over all symbols of the tape; those that came, those a source vouches were
+        not traded, the others.
+    symbols
+        Names that the symbol column counts in.
+    bars
+        Its bars in order, corrections first; with symbols filtered, theirs only.
+    corrections
+        Number of corrections among its rows.
+    """
+
+    session: str
+    ready_ns: int
+    expected: int
+    received: int
+    no_trade: int
+    missing: int
+    symbols: tuple[str, ...]
+    corrections: int
+    bars: BarColumns | None = None
+    quotes: QuoteColumns | None = None
+    ticks: TickColumns | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Rows of all shards in global order, and at most one event.
+
+    ``open`` counts before its rows, ``close`` behind them. Columns are as in
+    ``schemas/Frame.avsc``, over all shards; ``symbols`` is sorted and the same through a session.
+
+    Attributes
+    ----------
+    clock_ns
+        Everything with a ready time up to and including it was delivered, by every shard.
+    position
+        Where to go on behind this batch.
+    """
+
+    run: str
+    event: str
+    mode: str
+    session: str
+    open_ns: int
+    close_ns: int
+    clock_ns: int
+    position: Position
+    incomplete: bool = False
+    reason: str = ""
+    expected: int = 0
+    symbols: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    slice_ns: Longs = field(default_factory=empty_longs)
+    slice_rows: Ints = field(default_factory=empty_ints)
+    slice_corrections: Ints = field(default_factory=empty_ints)
+    slice_expected: Ints = field(default_factory=empty_ints)
+    slice_received: Ints = field(default_factory=empty_ints)
+    slice_no_trade: Ints = field(default_factory=empty_ints)
+    slice_missing: Ints = field(default_factory=empty_ints)
+    bars: BarColumns | None = None
+    quotes: QuoteColumns | None = None
+    ticks: TickColumns | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows over all kinds."""
+        kinds = (self.bars, self.quotes, self.ticks)
+        return sum(len(columns) for columns in kinds if columns is not None)
+
+    def known_ns(self) -> Longs:
+        """Return the time at which each bar was known: its slice's, shape (bars,)."""
+        if self.bars is None:
+            return empty_longs()
+        return known_ns(self.slice_ns, self.slice_rows, self.bars.row, len(self.bars))
+
+    def late(self) -> NDArray[np.bool_] | None:
+        """Return which bars are corrections, shape (bars,); None if none is."""
+        if self.bars is None or not self.slice_corrections.any():
+            return None
+        starts = np.cumsum(self.slice_rows) - self.slice_rows
+        places = np.arange(int(self.slice_rows.sum())) - np.repeat(starts, self.slice_rows)
+        late = places < np.repeat(self.slice_corrections, self.slice_rows)
+        return late if len(late) == len(self.bars) else late[self.bars.row]
+
+    def slices(self) -> Iterator[Slice]:
+        """Give its slices in order."""
+        ends = np.cumsum(self.slice_rows)
+        cuts: dict[str, Any] = {}
+        for kind in ("bars", "quotes", "ticks"):
+            columns = getattr(self, kind)
+            if columns is not None:
+                cuts[kind] = (columns, [0, *np.searchsorted(columns.row, ends).tolist()])
+        marks = [getattr(self, name).tolist() for name in MARKS]
+        corrections = self.slice_corrections.tolist()
+        for at, ready_ns in enumerate(self.slice_ns.tolist()):
+            rows = {
+                kind: columns.take(slice(places[at], places[at + 1]))
+                for kind, (columns, places) in cuts.items()
+            }
+            yield Slice(
+                session=self.session,
+                ready_ns=ready_ns,
+                expected=marks[0][at],
+                received=marks[1][at],
+                no_trade=marks[2][at],
+                missing=marks[3][at],
+                symbols=self.symbols,
+                corrections=corrections[at],
+                **rows,
+            )
+
+    def only(self, wanted: NDArray[np.bool_], kinds: frozenset[str]) -> Batch:
+        """Return the rows of the symbols ``wanted`` (a mask over ``symbols``) and of some kinds.
+
+        The marks stay those of the whole tape.
+        """
+        starts = np.cumsum(self.slice_rows) - self.slice_rows
+        total = int(self.slice_rows.sum())
+        keep = np.zeros(total, bool)
+        masks = {}
+        for kind in ("bars", "quotes", "ticks"):
+            columns = getattr(self, kind)
+            if columns is not None and kind in kinds:
+                masks[kind] = wanted[columns.symbol]
+                keep[columns.row[masks[kind]]] = True
+        before = np.concatenate(([0], np.cumsum(keep)))
+        renumber = (np.cumsum(wanted) - 1).astype(np.int32)
+        changes: dict[str, Any] = dict.fromkeys(("bars", "quotes", "ticks"))
+        for kind, mask in masks.items():
+            taken = getattr(self, kind).take(np.flatnonzero(mask))
+            changes[kind] = replace(
+                taken,
+                symbol=renumber[taken.symbol],
+                row=before[taken.row].astype(np.int32),
+            )
+        late_ends = starts + self.slice_corrections
+        return replace(
+            self,
+            symbols=tuple(s for s, is_in in zip(self.symbols, wanted, strict=True) if is_in),
+            slice_rows=(before[starts + self.slice_rows] - before[starts]).astype(np.int32),
+            slice_corrections=(before[late_ends] - before[starts]).astype(np.int32),
+            **changes,
+        )

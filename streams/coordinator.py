@@ -1,0 +1,187 @@
+"""The coordinator: raw topics in, the tape out. One process of a consumer group.
+
+It has no tables, and Faust commits nothing by itself: the position of a shard is in its frames,
+and what is committed for the group is only where to begin reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions as GroupPartitions
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from faust.types import TP
+
+from schemas import Command
+from streams.control import ControlReader
+from streams.errors import SessiontapeError
+from streams.kafka import admin, check_topics
+from streams.owner import Owner
+from streams.settings import Settings, load
+from streams.topics import Topics
+from streams.worker import make_app, run_app
+
+__all__ = ["Coordinator"]
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 10_000
+"""Messages that an idle shard holds; then its partition is not read until a run is on."""
+
+
+class Coordinator:
+    """Wires Faust, the owners of the shards and the control topic together.
+
+    Parameters
+    ----------
+    settings
+        Brokers and namespace.
+
+    Raises
+    ------
+    TopicError
+        The topics of the namespace are missing or differ in their partitions.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.topics = Topics(settings.namespace)
+        self._settings = settings
+        shards = check_topics(settings, (self.topics.session,))
+        check_topics(settings, {self.topics.raw_bars: shards, self.topics.requests: shards})
+        self._shards = shards
+        self._admin: AdminClient = admin(settings)
+        self._owners: dict[int, tuple[int, Owner, asyncio.Task[None]]] = {}
+        self._expected: dict[int, int] = {}
+        self._command: Command | None = None
+        self._paused: set[int] = set()
+        self._control = ControlReader(settings, self._commanded)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.app = make_app(settings, self.topics.coordinator)
+        self.app.on_partitions_assigned.connect(self._assigned, weak=False)
+        self.app.on_partitions_revoked.connect(self._revoked, weak=False)
+        self.app.task(self._begin)
+        self.app.agent(self.app.topic(self.topics.raw_bars))(self._bars)
+
+    def run(self) -> None:
+        """Run until SIGTERM or a fault."""
+        run_app(self.app, self._settings)
+
+    async def _bars(self, stream: Any) -> None:
+        """Hand every message of ``raw.bars`` to the owner of its shard."""
+        async for event in stream.noack().events():
+            message = event.message
+            generation, owner, _ = self._owners.get(message.partition, (None, None, None))
+            if owner is None or message.generation_id != generation:
+                continue  # of an assignment that is over
+            await owner.take(message.offset, message.value)
+            self._pause_if_full(message.partition, owner)
+
+    async def _begin(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._control.start()
+
+    def _commanded(self, command: Command) -> None:
+        """Take a command, in the thread of the control topic."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._command_all, command)
+
+    def _command_all(self, command: Command) -> None:
+        if self._command is None or command.version > self._command.version:
+            self._command = command
+            for _, owner, _ in self._owners.values():
+                owner.command(command)
+            if self._paused:
+                self.app.consumer.resume_partitions(self._places(self._paused))
+                self._paused = set()
+
+    async def _assigned(self, app: Any, assigned: Iterable[TP], **_: Any) -> None:
+        await self._let_go()
+        for place in sorted(assigned):
+            if place.topic == self.topics.raw_bars:
+                self._own(place.partition, app.consumer_generation_id)
+
+    async def _revoked(self, *_: Any, **__: Any) -> None:
+        await self._let_go()
+
+    def _own(self, shard: int, generation: int) -> None:
+        owner = Owner(
+            self._settings, shard, self._shards, readers_at=self._readers_at, tidy=self._tidy
+        )
+        if self._command is not None:
+            owner.command(self._command)
+        task = asyncio.get_running_loop().create_task(self._owned(owner))
+        self._owners[shard] = (generation, owner, task)
+
+    async def _owned(self, owner: Owner) -> None:
+        try:
+            await owner.run()
+        except asyncio.CancelledError:
+            raise
+        except SessiontapeError as exc:
+            log.error("%s", exc)  # noqa: TRY400 - the sentence says it; the trace says no more
+            await self.app.crash(exc)
+        except Exception as exc:
+            log.exception("the owner of a shard failed")
+            await self.app.crash(exc)
+
+    async def _let_go(self) -> None:
+        owners, self._owners = self._owners, {}
+        for _, owner, task in owners.values():
+            owner.close()
+            task.cancel()
+        tasks = [task for _, _, task in owners.values()]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _pause_if_full(self, shard: int, owner: Owner) -> None:
+        if owner.backlog > BACKLOG and owner.is_idle and shard not in self._paused:
+            self._paused.add(shard)
+            self.app.consumer.pause_partitions(self._places({shard}))
+
+    def _places(self, shards: Iterable[int]) -> set[TP]:
+        return {TP(self.topics.raw_bars, shard) for shard in shards}
+
+    def _readers_at(self, command: Command, shard: int) -> int:
+        """Return the least offset of the session topic that the command's readers committed."""
+        place = TopicPartition(self.topics.session, shard)
+        found = []
+        for group in command.readers:
+            asked = self._admin.list_consumer_group_offsets([GroupPartitions(group, [place])])
+            try:
+                (answered,) = asked[group].result().topic_partitions
+            except KafkaException as exc:
+                log.warning("the position of reader %s can't be read: %s", group, exc.args[0].str())
+                return -1
+            found.append(answered.offset)
+        return min(found, default=-1)
+
+    async def _tidy(self, shard: int, keep: int, delete_before: int) -> None:
+        """Commit where to begin reading, and delete what nobody needs any more."""
+        await self.app.consumer._commit({TP(self.topics.raw_bars, shard): keep})
+        places = [TopicPartition(self.topics.raw_bars, shard, keep)]
+        if delete_before > 0:
+            places.append(TopicPartition(self.topics.session, shard, delete_before))
+        for place, done in self._admin.delete_records([p for p in places if p.offset > 0]).items():
+            done.add_done_callback(lambda f, place=place: _report(place, f))
+
+
+def _report(place: TopicPartition, done: Any) -> None:
+    if (error := done.exception()) is not None:
+        log.warning("%s[%d] can't be cut: %s", place.topic, place.partition, error)
+
+
+def main() -> None:
+    """Run the coordinator with the settings of the environment."""
+    try:
+        Coordinator(load()).run()
+    except SessiontapeError as exc:
+        sys.exit(f"sessiontape coordinator: {exc}")
+
+
+if __name__ == "__main__":
+    main()
+

@@ -1,0 +1,274 @@
+"""What came in on a shard's raw partition, looked at and put where it belongs: pure.
+
+Messages are put in by one thread and sorted by another; the queue between them is the only thing
+both touch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.records import Bar, BarBlock, BarColumns, Coverage, Ints, Longs, Record
+from streams.errors import ConfigError
+from streams.intervals import interval_ns
+from streams.merge import bars_of, faults, ready_ns
+from streams.plan import Plan
+from streams.topics import shard_of
+
+__all__ = ["Clock", "Inbox", "Rejection"]
+
+Mask: TypeAlias = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A message, or some rows of it, that could not be taken.
+
+    Attributes
+    ----------
+    offset
+        Offset of the message on the raw topic.
+    reason
+        Why, for people.
+    what
+        The message as it came, or the rows in question as a record.
+    """
+
+    offset: int
+    reason: str
+    what: bytes | Record
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows as they came: their offsets, sources (one or one a row), and messages of one row."""
+
+    offsets: Longs
+    block: BarBlock
+    sources: Ints | np.int32
+    bars: list[Bar] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where a shard stands when its messages are sorted.
+
+    Attributes
+    ----------
+    run
+        Id of the run.
+    number
+        Number of the session that plays or comes.
+    is_open
+        Whether it is open.
+    clock_ns
+        Session clock.
+    """
+
+    run: str
+    number: int
+    is_open: bool
+    clock_ns: int
+
+
+class Inbox:
+    """Messages of one raw partition, in the order of offsets."""
+
+    def __init__(self) -> None:
+        self.sources: list[str] = []
+        """Names of the sources, as the source columns of the rows count them."""
+        self.taken = 0
+        """Offset behind which every message has been looked at."""
+        self.coverages: list[Coverage] = []
+        """Coverage that came and was not handed on yet."""
+        self.late: list[BarColumns] = []
+        """Rows from behind the clock that are not out as corrections yet."""
+        self.rejections: list[Rejection] = []
+        """What was refused and has not been put on ``rejected`` yet."""
+        self._queue: deque[tuple[int, Record | Rejection]] = deque()
+        self._held: deque[tuple[int, int]] = deque()
+        self._last_put = -1
+        self._seen_before = 0
+
+    def __len__(self) -> int:
+        """Return the number of messages that nobody has looked at yet."""
+        return len(self._queue)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether messages that an earlier owner had looked at have not come again yet."""
+        return self._last_put + 1 < self._seen_before
+
+    def resume(self, keep: int, taken: int) -> None:
+        """Expect the messages from ``keep`` on; those before ``taken`` were looked at before."""
+        self._last_put = keep - 1
+        self._seen_before = self.taken = taken
+
+    def put(self, offset: int, record: Record | Rejection) -> None:
+        """Take a message; one from before where we stand is left out."""
+        if offset > self._last_put:
+            self._queue.append((offset, record))
+            self._last_put = offset
+
+    def forget(self) -> None:
+        """Begin a new run: what was looked at before it does not belong to it."""
+        self._held.clear()
+        self.late, self.coverages = [], []
+        self._last_put = max(self._last_put, self.taken - 1)
+
+    def keep(self, clock_ns: int) -> int:
+        """Return the first offset that still holds a row or a coverage beyond the clock."""
+        held = self._held
+        while held and held[0][1] <= clock_ns:
+            held.popleft()
+        return held[0][0] if held else self.taken
+
+    def sort(self, plan: Plan, at: Clock) -> Iterator[tuple[int, BarColumns]]:
+        """Look at what came in; give the rows that are to come, by number of session."""
+        ones: list[tuple[int, Bar]] = []
+        while self._queue:
+            offset, record = self._queue.popleft()
+            if isinstance(record, Bar):
+                ones.append((offset, record))
+            else:
+                yield from self._sort_ones(ones, plan, at)
+                ones = []
+                yield from self._sort_one(offset, record, plan, at)
+            self.taken = max(self.taken, offset + 1)
+        yield from self._sort_ones(ones, plan, at)
+
+    def _sort_one(
+        self, offset: int, record: Record | Rejection, plan: Plan, at: Clock
+    ) -> Iterator[tuple[int, BarColumns]]:
+        if isinstance(record, BarBlock):
+            if record.run in ("", at.run):
+                offsets = np.broadcast_to(np.int64(offset), len(record))
+                source = np.int32(self._number_of(record.source))
+                yield from self._sort_rows(_Rows(offsets, record, source, None), plan, at)
+        elif isinstance(record, Coverage):
+            if record.run in ("", at.run):
+                self.coverages.append(record)
+                self._held.append((offset, min(record.end_ns, int(plan.closes[-1]))))
+        elif isinstance(record, Rejection):
+            self._refuse(record)
+        else:
+            kind = type(record).__name__
+            self._refuse(Rejection(offset, f"a {kind} does not belong on this topic", record))
+
+    def _sort_ones(
+        self, ones: list[tuple[int, Bar]], plan: Plan, at: Clock
+    ) -> Iterator[tuple[int, BarColumns]]:
+        """Sort messages of one row each together: one by one each would cost a whole block."""
+        good = [(o, bar) for o, bar in ones if bar.run in ("", at.run) and self._is_sound(o, bar)]
+        if good:
+            offsets = np.array([offset for offset, _ in good])
+            bars = [bar for _, bar in good]
+            sources = np.array([self._number_of(bar.source) for bar in bars], np.int32)
+            yield from self._sort_rows(_Rows(offsets, _block(bars), sources, bars), plan, at)
+
+    def _is_sound(self, offset: int, bar: Bar) -> bool:
+        try:
+            interval_ns(bar.interval)
+        except ConfigError as exc:
+            self._refuse(Rejection(offset, str(exc), bar))
+            return False
+        return True
+
+    def _sort_rows(self, came: _Rows, plan: Plan, at: Clock) -> Iterator[tuple[int, BarColumns]]:
+        rows = bars_of(came.block, plan.numbers, came.sources)
+        ready = ready_ns(rows)
+        number = np.searchsorted(plan.opens, rows.ts_ns, "right") - 1
+        # What an earlier owner looked at is out if it is behind the clock, or was refused then.
+        stays = (came.offsets >= self._seen_before) | (ready > at.clock_ns)
+        for reason, mask in _reasons(came.block, rows, number, plan, at):
+            bad = mask & stays
+            if bad.any():
+                stays &= ~bad
+                self._refuse_rows(came, bad, reason)
+        if not stays.all():
+            rows, ready, number = rows.take(stays), ready[stays], number[stays]
+        if len(rows) == 0:
+            return
+        self._hold(came.offsets if stays.all() else came.offsets[stays], ready)
+        if at.is_open:
+            late = (ready <= at.clock_ns) & (number == at.number)
+            if late.any():
+                self.late.append(rows.take(late))
+                rows, number = rows.take(~late), number[~late]
+        first, last = (int(number.min()), int(number.max())) if len(rows) else (0, -1)
+        for session in range(first, last + 1):
+            part = rows if first == last else rows.take(number == session)
+            if len(part):
+                yield session, part
+
+    def _refuse_rows(self, came: _Rows, bad: Mask, reason: str) -> None:
+        """Refuse rows: of a block together, messages of one row one by one."""
+        if came.bars is None:
+            offset = int(came.offsets[0])
+            self._refuse(Rejection(offset, reason, came.block.take(bad)))
+            return
+        for row in np.flatnonzero(bad).tolist():
+            self._refuse(Rejection(int(came.offsets[row]), reason, came.bars[row]))
+
+    def _refuse(self, rejection: Rejection) -> None:
+        if rejection.offset >= self._seen_before:
+            self.rejections.append(rejection)
+
+    def _hold(self, offsets: Longs, ready: Longs) -> None:
+        if offsets.strides == (0,):
+            self._held.append((int(offsets[0]), int(ready.max())))
+        else:
+            self._held.extend(zip(offsets.tolist(), ready.tolist(), strict=True))
+
+    def _number_of(self, source: str) -> int:
+        if source not in self.sources:
+            self.sources.append(source)
+        return self.sources.index(source)
+
+
+def _reasons(
+    block: BarBlock, rows: BarColumns, number: Longs, plan: Plan, at: Clock
+) -> Iterable[tuple[str, Mask]]:
+    stranger = rows.symbol < 0
+    if stranger.any():
+        for index in np.unique(block.symbol[stranger]):
+            symbol = block.symbols[index]
+            if symbol not in plan.everywhere:
+                reason = f"symbol {symbol!r} is not one of the run"
+            else:
+                right = shard_of(symbol, plan.shards)
+                reason = f"symbol {symbol!r} belongs in partition {right} of {plan.shards}"
+            yield reason, block.symbol == index
+    yield from faults(rows).items()
+    closes = plan.closes[np.maximum(number, 0)]
+    ready = ready_ns(rows)
+    outside = (number < 0) | (ready > closes) | (ready < rows.ts_ns)
+    yield "the time lies outside every session", outside
+    yield "its session is over", number < at.number
+
+
+def _block(bars: list[Bar]) -> BarBlock:
+    symbols = tuple(dict.fromkeys(bar.symbol for bar in bars))
+    index = {symbol: n for n, symbol in enumerate(symbols)}
+    floats = {
+        name: np.array([getattr(bar, name) for bar in bars], np.float64)
+        for name in ("open", "high", "low", "close", "volume")
+    }
+    return BarBlock(
+        symbols=symbols,
+        symbol=np.array([index[bar.symbol] for bar in bars], np.int32),
+        ts_ns=np.array([bar.ts_ns for bar in bars], np.int64),
+        interval_ns=np.array([interval_ns(bar.interval) for bar in bars], np.int64),
+        revision=np.array([bar.revision for bar in bars], np.int32),
+        open=floats["open"],
+        high=floats["high"],
+        low=floats["low"],
+        close=floats["close"],
+        volume=floats["volume"],
+    )

@@ -1,0 +1,160 @@
+"""How the brokers are spoken to: confluent-kafka's configuration from the settings, topics made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from streams.errors import BrokerError, ConfigError, TopicError
+from streams.settings import Settings
+from streams.topics import PARTITIONER, Topics
+
+__all__ = ["Config", "admin", "check_topics", "consumer_config", "create_topics", "producer_config"]
+
+Config: TypeAlias = dict[str, str | int | float | bool]
+
+METADATA_TIMEOUT_S = 10.0
+
+
+def client_config(settings: Settings) -> Config:
+    """Return what every client of confluent-kafka needs: brokers, TLS, SASL."""
+    if not settings.bootstrap_servers:
+        msg = "no broker: start one with `sessiontape up` or set SESSIONTAPE_BOOTSTRAP_SERVERS"
+        raise ConfigError(msg)
+    config: Config = {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "security.protocol": settings.security_protocol,
+        # What matters comes as an error of a call; the rest would fill the logs while brokers restart.
+        "log_level": 2,
+        "reconnect.backoff.max.ms": 1_000,
+    }
+    if settings.security_protocol.startswith("SASL"):
+        config |= {
+            "sasl.mechanism": settings.sasl_mechanism,
+            "sasl.username": settings.sasl_username,
+            "sasl.password": settings.sasl_password.get_secret_value(),
+        }
+    files = {
+        "ssl.ca.location": settings.ssl_ca_location,
+        "ssl.certificate.location": settings.ssl_certificate_location,
+        "ssl.key.location": settings.ssl_key_location,
+    }
+    config |= {name: str(path) for name, path in files.items() if path is not None}
+    if settings.ssl_key_password.get_secret_value():
+        config["ssl.key.password"] = settings.ssl_key_password.get_secret_value()
+    return config
+
+
+def consumer_config(settings: Settings, group: str, **changes: str | float | bool) -> Config:
+    """Return a consumer's configuration: read_committed, no commits by itself, tuned fetches.
+
+    ``changes`` are librdkafka properties with ``_`` for ``.``.
+    """
+    config = client_config(settings) | {
+        "group.id": group,
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        # With the defaults a consumer that is faster than its fetches stalls for up to 0.9 s.
+        "queued.min.messages": 1_000_000,
+        "queued.max.messages.kbytes": 65_536,
+        "fetch.queue.backoff.ms": 5,
+        "fetch.wait.max.ms": 100,
+        "session.timeout.ms": int(settings.broker_session_timeout_s * 1000),
+        "heartbeat.interval.ms": int(settings.broker_session_timeout_s * 1000) // 3,
+    }
+    return config | _dotted(changes)
+
+
+def producer_config(settings: Settings, **changes: str | float | bool) -> Config:
+    """Return an idempotent producer's configuration, with Java's default partitioner."""
+    config = client_config(settings) | {
+        "enable.idempotence": True,
+        "partitioner": PARTITIONER,
+        "message.max.bytes": 1_000_000,
+        "linger.ms": 2,
+        "queue.buffering.max.kbytes": 131_072,
+    }
+    return config | _dotted(changes)
+
+
+def _dotted(changes: Mapping[str, str | float | bool]) -> Config:
+    return {name.replace("_", "."): value for name, value in changes.items()}
+
+
+def admin(settings: Settings) -> AdminClient:
+    """Return an admin client."""
+    return AdminClient(client_config(settings))
+
+
+def create_topics(settings: Settings, shards: int) -> int:
+    """Create the topics of the namespace where there are none; return their number of shards.
+
+    Raises
+    ------
+    TopicError
+        They exist with numbers of partitions that differ from each other or from ``shards``.
+    BrokerError
+        The brokers can't be reached.
+    """
+    topics = Topics(settings.namespace)
+    # Deletion is ours, by DeleteRecords behind what every reader has seen: a replay of 2013
+    # would expire at once under a retention by time.
+    kept = {"retention.ms": "-1", "message.timestamp.type": "LogAppendTime"}
+    passing = {"retention.ms": "604800000", "message.timestamp.type": "LogAppendTime"}
+    compact = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
+    wanted = {
+        **dict.fromkeys((*topics.raw, topics.session), (shards, kept)),
+        topics.requests: (shards, passing),
+        topics.control: (1, compact),
+        topics.rejected: (1, passing),
+        **{topics.changelog(table): (shards, compact) for table in ("symbols", "shards")},
+    }
+    client = admin(settings)
+    news = [
+        NewTopic(name, num_partitions=n, replication_factor=settings.replication, config=config)
+        for name, (n, config) in wanted.items()
+    ]
+    for name, done in client.create_topics(news).items():
+        try:
+            done.result()
+        except KafkaException as exc:
+            if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                msg = f"topic {name} can't be created: {exc.args[0].str()}"
+                raise BrokerError(msg) from exc
+    return check_topics(settings, {name: n for name, (n, _) in wanted.items()})
+
+
+def check_topics(settings: Settings, wanted: Mapping[str, int] | Iterable[str]) -> int:
+    """Check that topics exist (and have the partitions given); return those of the session topic.
+
+    Raises
+    ------
+    TopicError
+        One is missing or has another number of partitions.
+    BrokerError
+        The brokers can't be reached.
+    """
+    topics = Topics(settings.namespace)
+    try:
+        found = admin(settings).list_topics(timeout=METADATA_TIMEOUT_S).topics
+    except KafkaException as exc:
+        msg = f"no broker answers at {settings.bootstrap_servers}: {exc.args[0].str()}"
+        raise BrokerError(msg) from exc
+    counts = dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(wanted, 0)
+    for name, count in counts.items():
+        if name not in found:
+            msg = f"topic {name} is missing: create the namespace with `sessiontape up`"
+            raise TopicError(msg)
+        has = len(found[name].partitions)
+        if count and has != count:
+            msg = (
+                f"topic {name} has {has} partitions, not {count}: "
+                "take another namespace or the number it was made with"
+            )
+            raise TopicError(msg)
+    return len(found[topics.session].partitions)

@@ -1,0 +1,225 @@
+"""Who owns a shard: takes it over, feeds its state machine, writes its releases."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
+
+from schemas import Codec, Command, Frame
+from schemas.registry import codec_for
+from streams.errors import DecodeError
+from streams.inbox import Rejection
+from streams.positions import Delivered, FrameReader, FrameWriter, Outgoing
+from streams.settings import Settings
+from streams.shard import Release, Shard
+from streams.topics import Topics
+
+__all__ = ["Commit", "Owner"]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Commit = Callable[[int, int], Awaitable[None]]
+ReadersAt = Callable[[Command, int], int]
+
+SECOND_NS = 1_000_000_000
+LONGEST_WAIT_S = 1.0
+GATE_WAIT_S = 0.02
+HOUSEKEEPING_S = 1.0
+
+
+class Owner:
+    """Owns one shard from an assignment to its end.
+
+    Parameters
+    ----------
+    settings
+        Brokers and namespace.
+    shard, shards
+        Number of the shard, and how many there are.
+    readers_at
+        Returns the least offset that the command's readers have committed on the shard; it may
+        block.
+    tidy
+        Called about once a second with the shard, the first raw offset and the first offset of
+        the session topic that are still needed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        shard: int,
+        shards: int,
+        *,
+        readers_at: ReadersAt,
+        tidy: Callable[[int, int, int], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._topics = Topics(settings.namespace)
+        self._codec: Codec = codec_for(settings.schema_registry_url)
+        self._shard = Shard(shard, shards, self._topics.raw_bars)
+        self._number = shard
+        self._readers_at = readers_at
+        self._tidy = tidy
+        self._writer: FrameWriter | None = None
+        self._command: Command | None = None
+        self._passed = -1
+        self._tidied = 0.0
+        self._wake = asyncio.Event()
+        self._recovered = asyncio.Event()
+        # One thread a shard: the calls of a transactional producer block, and must not overlap.
+        self._thread = ThreadPoolExecutor(1, f"shard-{shard}")
+
+    async def run(self) -> None:
+        """Take the shard over and release what falls due, until cancelled.
+
+        Raises
+        ------
+        FencedError
+            Another worker owns the shard now.
+        BrokerError
+            The brokers refuse us for good.
+        """
+        await self._off_loop(self._take_over)
+        self._recovered.set()
+        log.info("shard %d is ours", self._number)
+        while True:
+            self._wake.clear()
+            may_open = await self._may_open()
+            release = await self._off_loop(
+                lambda may_open=may_open: self._shard.advance(time.time_ns(), may_open=may_open)
+            )
+            if release is not None:
+                await self._off_loop(lambda release=release: self._write(release))
+            await self._tidy_up(release)
+            if release is None:
+                await self._wait(may_open)
+
+    async def take(self, offset: int, value: bytes | None) -> None:
+        """Take a message of the raw topic; it waits until the shard is taken over."""
+        await self._recovered.wait()
+        topic = self._topics.raw_bars
+        try:
+            record = self._codec.decode(value, topic=topic, partition=self._number, offset=offset)
+        except DecodeError as exc:
+            self._shard.take(offset, Rejection(offset, exc.reason, value or b""), time.time_ns())
+        else:
+            self._shard.take(offset, record, time.time_ns())
+        self._wake.set()
+
+    def command(self, command: Command) -> None:
+        """Take a command of the namespace."""
+        self._command = command
+        self._shard.command(command)
+        self._wake.set()
+
+    @property
+    def backlog(self) -> int:
+        """Messages that wait to be looked at, as they do while no run is on."""
+        return len(self._shard.inbox)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no run is on."""
+        return self._shard.is_idle
+
+    def close(self) -> None:
+        """Let go of the shard; what is not committed, the next owner does again."""
+        if self._writer is not None:
+            self._writer.close()
+        self._thread.shutdown(wait=False)
+
+    async def _off_loop(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    def _take_over(self) -> None:
+        self._writer = FrameWriter(self._settings, self._number)
+        last = self._writer.open()
+        if last is None:
+            return
+        frame = last.frame
+        if frame.event == "open":
+            frame = replace(frame, open_offset=last.offset)
+        opens = [frame.open_offset] if frame.open_offset >= 0 else []
+        is_open = frame.event in ("open", "rows")
+        since = self._frames_since(frame.open_offset, last) if is_open else ()
+        self._shard.recover(frame, since, opens)
+
+    def _frames_since(self, offset: int, last: Delivered) -> tuple[Frame, ...]:
+        found: list[Frame] = []
+        with FrameReader(self._settings, shards=(self._number,)) as reader:
+            reader.assign({self._number: offset})
+            while not found or found[-1].frame < last.frame.frame:
+                found += [delivered.frame for delivered in reader.poll()]
+        return tuple(found)
+
+    def _write(self, release: Release) -> None:
+        if self._writer is None:
+            msg = "the shard was not taken over"
+            raise RuntimeError(msg)
+        offsets = self._writer.release(release.frames, self._others(release))
+        for frame, offset in zip(release.frames, offsets, strict=True):
+            if frame.event == "open":
+                self._shard.opened(offset)
+            if frame.event != "rows":
+                what = " ".join(filter(None, (frame.event, frame.session, frame.reason)))
+                log.info("shard %d: run %s: %s", self._number, frame.run, what)
+
+    def _others(self, release: Release) -> list[Outgoing]:
+        topics, codec = self._topics, self._codec
+        requests = [
+            Outgoing(
+                topics.requests,
+                request.symbols[0].encode(),
+                codec.encode(request, topics.requests),
+                request.shard,
+            )
+            for request in release.requests
+        ]
+        return requests + [self._refusal(rejection) for rejection in release.rejections]
+
+    def _refusal(self, rejection: Rejection) -> Outgoing:
+        raw, what = self._topics.raw_bars, rejection.what
+        log.warning("%s[%d]@%d: %s", raw, self._number, rejection.offset, rejection.reason)
+        headers = {
+            "reason": rejection.reason,
+            "topic": raw,
+            "partition": str(self._number),
+            "offset": str(rejection.offset),
+        }
+        return Outgoing(
+            self._topics.rejected,
+            raw.encode(),
+            what if isinstance(what, bytes) else self._codec.encode(what, self._topics.rejected),
+            headers=tuple((name, text.encode()) for name, text in headers.items()),
+        )
+
+    async def _may_open(self) -> bool:
+        needed = self._shard.readers_needed_at
+        command = self._command
+        if needed > self._passed and command is not None and command.readers:
+            self._passed = await self._off_loop(lambda: self._readers_at(command, self._number))
+            return self._passed >= needed
+        return True
+
+    async def _tidy_up(self, release: Release | None) -> None:
+        if release is not None and time.monotonic() - self._tidied >= HOUSEKEEPING_S:
+            self._tidied = time.monotonic()
+            await self._tidy(self._number, release.keep, self._shard.delete_before)
+
+    async def _wait(self, may_open: bool) -> None:
+        due_ns = self._shard.due_ns()
+        wait_s = LONGEST_WAIT_S
+        if due_ns is not None:
+            wait_s = min(max((due_ns - time.time_ns()) / SECOND_NS, 0.0), LONGEST_WAIT_S)
+        if not may_open:
+            wait_s = GATE_WAIT_S
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._wake.wait()
+        except TimeoutError:
+            pass

@@ -1,0 +1,153 @@
+"""What a run is to play: its sessions, the symbols of a shard, and when the clock stands where.
+
+Pure: the wall time is passed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import numpy as np
+
+from schemas.records import Command, DataRequest, Longs
+from streams.calendar import Session, sessions_between
+from streams.intervals import interval_ns
+from streams.topics import shards_of
+
+__all__ = ["Plan", "plan_of"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run as one shard plays it.
+
+    Attributes
+    ----------
+    command
+        Desired state of the namespace.
+    sessions
+        Sessions of the run, ascending.
+    symbols
+        Symbols of the shard, sorted.
+    everywhere
+        Symbols of all shards.
+    shard, shards
+        Number of the shard, and how many there are.
+    """
+
+    command: Command
+    sessions: tuple[Session, ...]
+    symbols: tuple[str, ...]
+    everywhere: frozenset[str]
+    shard: int
+    shards: int
+
+    @cached_property
+    def interval_ns(self) -> int:
+        """Length of the bars that are expected."""
+        return interval_ns(self.command.interval)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Number of each symbol of the shard."""
+        return {symbol: number for number, symbol in enumerate(self.symbols)}
+
+    @cached_property
+    def opens(self) -> Longs:
+        """Opens of the sessions, ns, shape (sessions,)."""
+        return np.array([session.open_ns for session in self.sessions], np.int64)
+
+    @cached_property
+    def closes(self) -> Longs:
+        """Closes of the sessions, ns, shape (sessions,)."""
+        return np.array([session.close_ns for session in self.sessions], np.int64)
+
+    @cached_property
+    def _before(self) -> tuple[int, ...]:
+        """Tape time in ns that has passed when each session opens; what lies between is skipped."""
+        lengths = (session.close_ns - session.open_ns for session in self.sessions)
+        return (0, *accumulate(lengths))
+
+    def index(self, label: str) -> int:
+        """Return the number of the session with that label."""
+        return next(n for n, session in enumerate(self.sessions) if session.label == label)
+
+    def expected_ends(self, number: int) -> Longs:
+        """Return the ready times of the bars expected in a session, ascending."""
+        session = self.sessions[number]
+        ends = session.starts(self.interval_ns) + self.interval_ns
+        return ends[ends <= session.close_ns]
+
+    def label(self, number: int) -> str:
+        """Return the label of a session; empty for a number below 0."""
+        return self.sessions[number].label if number >= 0 else ""
+
+    @cached_property
+    def symbols_bytes(self) -> int:
+        """Room that the symbols take in a frame."""
+        return sum(len(symbol.encode()) + 2 for symbol in self.symbols)
+
+    def request(self, number: int, is_now: bool) -> DataRequest:
+        """Return the question for the rows of a session, all symbols of the shard."""
+        session, command = self.sessions[number], self.command
+        return DataRequest(
+            id=f"{command.run}/{session.label}/{self.shard}/1",
+            run=command.run,
+            kind="session" if is_now else "prefetch",
+            streams=("bars",),
+            symbols=self.symbols,
+            start_ns=session.open_ns,
+            end_ns=session.close_ns,
+            interval=command.interval,
+            session=session.label,
+            shard=self.shard,
+        )
+
+    def clock_ns(self, number: int, wall_ns: int) -> int | None:
+        """Return where the clock of session ``number`` is to stand; None before it is to open."""
+        session = self.sessions[number]
+        if self.command.speed == 0 and not self.command.paused:
+            return session.close_ns
+        inside = self._tape_ns(wall_ns) - self._before[number]
+        if inside < 0:
+            return None
+        return min(session.open_ns + inside, session.close_ns)
+
+    def wall_ns(self, number: int, clock_ns: int) -> int | None:
+        """Return the wall time at which the clock of a session gets there; None while paused."""
+        command = self.command
+        if command.paused:
+            return None
+        if command.speed == 0:
+            return 0
+        tape = self._before[number] + clock_ns - self.sessions[number].open_ns
+        return command.anchor_wall_ns + int((tape - self._anchor_tape_ns) / command.speed)
+
+    @cached_property
+    def _anchor_tape_ns(self) -> int:
+        clock = self.command.anchor_clock_ns
+        if clock == 0:
+            return 0
+        number = max(int(np.searchsorted(self.opens, clock, "right")) - 1, 0)
+        session = self.sessions[number]
+        return self._before[number] + min(clock, session.close_ns) - session.open_ns
+
+    def _tape_ns(self, wall_ns: int) -> int:
+        command = self.command
+        passed = 0 if command.paused else wall_ns - command.anchor_wall_ns
+        return self._anchor_tape_ns + int(passed * command.speed)
+
+
+def plan_of(command: Command, shard: int, shards: int) -> Plan:
+    """Return the plan of a shard under a command.
+
+    Raises
+    ------
+    CalendarError
+        The command names a calendar, days or hours that don't exist.
+    """
+    sessions = sessions_between(command.calendar, command.start, command.end, command.hours)
+    symbols = shards_of(command.symbols, shards)[shard]
+    return Plan(command, sessions, symbols, frozenset(command.symbols), shard, shards)

@@ -1,0 +1,405 @@
+"""Transactional writer and reader of frames: the position protocol.
+
+Output and position are one transaction on the session topic, so nothing can get out of step. The
+owner of a shard holds the transactional id ``<ns>.session.<shard>``: ``init_transactions`` makes
+the broker refuse every earlier owner and ends what it left open.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from schemas import Frame
+from schemas.registry import codec_for
+from streams.errors import BrokerError, DecodeError, FencedError, HoleError
+from streams.kafka import check_topics, consumer_config, producer_config
+from streams.settings import Settings
+from streams.topics import Topics
+
+__all__ = ["Delivered", "FrameReader", "FrameWriter", "Outgoing", "committed_offsets"]
+
+log = logging.getLogger(__name__)
+
+METADATA_TIMEOUT_S = 15.0
+TRANSACTION_TIMEOUT_S = 60.0
+Headers: TypeAlias = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A frame and the offset at which it stands in its shard's partition."""
+
+    frame: Frame
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message that goes out in the transaction of a release; partition -1: by its key."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    partition: int = -1
+    headers: Headers = ()
+
+
+class FrameWriter:
+    """The owner of one shard: writes its releases, each a transaction.
+
+    Parameters
+    ----------
+    settings
+        Brokers and namespace.
+    shard
+        Partition of the session topic.
+    topic
+        Topic of the frames; default the session topic of the namespace.
+    """
+
+    def __init__(self, settings: Settings, shard: int, topic: str = "") -> None:
+        self.shard = shard
+        self._settings = settings
+        self._topic = topic or Topics(settings.namespace).session
+        self._codec = codec_for(settings.schema_registry_url)
+        self._closing = False
+        self._producer = Producer(
+            producer_config(
+                settings,
+                transactional_id=f"{self._topic}.{shard}",
+                transaction_timeout_ms=int(TRANSACTION_TIMEOUT_S * 1000),
+                linger_ms=0,
+            )
+        )
+
+    def open(self) -> Delivered | None:
+        """Take the shard over; return its last committed frame, None where there is none.
+
+        Raises
+        ------
+        FencedError
+            Somebody else took the shard over in the meantime.
+        BrokerError
+            The brokers refuse the transactional id.
+        """
+        self._until_done(lambda: self._producer.init_transactions(TRANSACTION_TIMEOUT_S))
+        with FrameReader(self._settings, shards=(self.shard,), topic=self._topic) as reader:
+            return reader.last()[self.shard]
+
+    def release(self, frames: Sequence[Frame], others: Iterable[Outgoing] = ()) -> tuple[int, ...]:
+        """Write frames and other messages in one transaction; return the frames' offsets.
+
+        It comes back when the transaction is committed, however long the brokers are away.
+
+        Raises
+        ------
+        FencedError
+            Another worker owns the shard: nothing of this release counts.
+        BrokerError
+            The transaction failed for good: nothing of it counts.
+        """
+        partition = self.shard
+        messages = [
+            Outgoing(self._topic, str(partition).encode(), self._encode(frame), partition)
+            for frame in frames
+        ] + list(others)
+        while True:
+            offsets: list[int] = []
+            try:
+                self._producer.begin_transaction()
+                for number, message in enumerate(messages):
+                    into = offsets if number < len(frames) else None
+                    self._produce(message, into)
+                self._producer.flush(TRANSACTION_TIMEOUT_S)
+                self._until_done(lambda: self._producer.commit_transaction(TRANSACTION_TIMEOUT_S))
+            except KafkaException as exc:
+                self._abort(exc)
+            else:
+                return tuple(offsets)
+
+    def close(self) -> None:
+        """Give up what is under way; the next owner goes on from the last committed frame."""
+        self._closing = True
+
+    def _encode(self, frame: Frame) -> bytes:
+        return self._codec.encode(frame, self._topic)
+
+    def _produce(self, message: Outgoing, offsets: list[int] | None) -> None:
+        def delivered(error: KafkaError | None, sent: Message) -> None:
+            if error is None and offsets is not None:
+                offsets.append(cast("int", sent.offset()))
+
+        while True:
+            try:
+                self._producer.produce(
+                    message.topic,
+                    message.value,
+                    message.key,
+                    message.partition,
+                    on_delivery=delivered,
+                    headers=list(message.headers),
+                )
+            except BufferError:  # the queue is full: let it drain
+                self._producer.poll(0.05)
+            else:
+                return
+
+    def _abort(self, cause: KafkaException) -> None:
+        error: KafkaError = cause.args[0]
+        self._raise_if_over(error, cause)
+        log.warning("shard %d: transaction undone, again: %s", self.shard, error.str())
+        self._until_done(lambda: self._producer.abort_transaction(TRANSACTION_TIMEOUT_S))
+
+    def _until_done(self, call: Callable[[], None]) -> None:
+        while True:
+            try:
+                call()
+            except KafkaException as exc:
+                error: KafkaError = exc.args[0]
+                self._raise_if_over(error, exc)
+                if not error.retriable() or error.txn_requires_abort():
+                    raise
+                log.warning("shard %d: the brokers are away: %s", self.shard, error.str())
+            else:
+                return
+
+    def _raise_if_over(self, error: KafkaError, cause: KafkaException) -> None:
+        fenced = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+        if error.code() in fenced:
+            raise FencedError(self.shard) from cause
+        if error.fatal() or self._closing:
+            msg = f"shard {self.shard} can't be written: {error.str()}"
+            raise BrokerError(msg) from cause
+
+
+class FrameReader:
+    """Reads the frames of some shards in order, under read_committed, each once.
+
+    Parameters
+    ----------
+    settings
+        Brokers and namespace.
+    group
+        Group whose committed offsets are read and written; ``""`` for none.
+    shards
+        Partitions to read; default all.
+    topic
+        Topic of the frames; default the session topic of the namespace.
+
+    Raises
+    ------
+    TopicError
+        There is no such topic.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        group: str = "",
+        shards: Iterable[int] | None = None,
+        topic: str = "",
+    ) -> None:
+        topics = Topics(settings.namespace)
+        self.topic = topic or topics.session
+        self.shards = tuple(shards) if shards is not None else tuple(range(_shards(settings)))
+        self._group = group
+        self._codec = codec_for(settings.schema_registry_url)
+        self._next: dict[int, tuple[int, int]] = {}
+        self._consumer = Consumer(
+            consumer_config(
+                settings,
+                group or f"{topics.namespace}.reader-{uuid.uuid4().hex}",
+                # A position whose frames were deleted is a hole, not a reason to start elsewhere.
+                auto_offset_reset="error",
+                enable_partition_eof=True,
+            )
+        )
+
+    def __enter__(self) -> FrameReader:
+        """Return the reader."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def assign(self, offsets: Mapping[int, int]) -> None:
+        """Read on from these offsets, one a shard; what came before is forgotten."""
+        self._next.clear()
+        self._consumer.assign([TopicPartition(self.topic, s, o) for s, o in offsets.items()])
+
+    def poll(self, timeout_s: float = 1.0) -> list[Delivered]:
+        """Return the frames that came, those of a shard in order; empty after ``timeout_s``.
+
+        Raises
+        ------
+        HoleError
+            Frames or rows are missing, or those at the position were deleted.
+        DecodeError
+            A message that is no frame.
+        BrokerError
+            The brokers refuse us for good.
+        """
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return []
+        found = [first, *self._consumer.consume(64, 0)]
+        taken = (self._take(message) for message in found)
+        return [delivered for delivered in taken if delivered is not None]
+
+    def last(self) -> dict[int, Delivered | None]:
+        """Return the last committed frame of every shard, None where there is none."""
+        found: dict[int, Delivered | None] = {}
+        for shard in self.shards:
+            low, end = self._watermarks(shard)
+            found[shard] = None
+            # The offsets at the end may be control records and undone frames: look further back.
+            back = 8
+            while found[shard] is None and end > low:
+                found[shard] = self._last_between(shard, max(low, end - back), end)
+                if end - back <= low:
+                    break
+                back *= 16
+        self._consumer.unassign()
+        self._next.clear()
+        return found
+
+    def ends(self) -> dict[int, int]:
+        """Return the offset behind the last committed frame of every shard."""
+        return {shard: self._watermarks(shard)[1] for shard in self.shards}
+
+    def starts(self) -> dict[int, int]:
+        """Return the first offset that every shard still has."""
+        return {shard: self._watermarks(shard)[0] for shard in self.shards}
+
+    def committed(self) -> dict[int, int | None]:
+        """Return the offsets that the group has committed, None where it has none."""
+        wanted = [TopicPartition(self.topic, shard) for shard in self.shards]
+        try:
+            found = self._consumer.committed(wanted, METADATA_TIMEOUT_S)
+        except KafkaException as exc:
+            raise _broker_error("committed offsets can't be read", exc) from exc
+        return {tp.partition: tp.offset if tp.offset >= 0 else None for tp in found}
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Commit offsets for the group, synchronously.
+
+        Raises
+        ------
+        BrokerError
+            The broker did not take them.
+        """
+        if not offsets:
+            return
+        places = [TopicPartition(self.topic, s, o) for s, o in offsets.items()]
+        try:
+            self._consumer.commit(offsets=places, asynchronous=False)
+        except KafkaException as exc:
+            raise _broker_error("offsets can't be committed", exc) from exc
+
+    def close(self) -> None:
+        """Leave the brokers."""
+        self._consumer.close()
+
+    def _watermarks(self, shard: int) -> tuple[int, int]:
+        place = TopicPartition(self.topic, shard)
+        try:
+            low, end = self._consumer.get_watermark_offsets(place, METADATA_TIMEOUT_S)
+        except KafkaException as exc:
+            raise _broker_error(f"offsets of {self.topic}[{shard}] can't be read", exc) from exc
+        return low, end
+
+    def _last_between(self, shard: int, start: int, end: int) -> Delivered | None:
+        """Return the last frame in offsets [start, end), all of which are decided."""
+        place = TopicPartition(self.topic, shard, start)
+        self._consumer.assign([place])
+        last: Message | None = None
+        deadline = time.monotonic() + METADATA_TIMEOUT_S
+        while time.monotonic() < deadline:
+            message = self._consumer.poll(1.0)
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                if cast("int", message.offset()) >= end:
+                    return None if last is None else self._decoded(last)
+                last = message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                return None if last is None else self._decoded(last)
+            else:
+                self._raise_if_over(message)
+        msg = f"the last frame of {self.topic}[{shard}] did not come in {METADATA_TIMEOUT_S} s"
+        raise BrokerError(msg)
+
+    def _take(self, message: Message) -> Delivered | None:
+        if message.error() is not None:
+            self._raise_if_over(message)
+            return None
+        delivered = self._decoded(message)
+        frame = delivered.frame
+        shard = frame.shard
+        number, row = self._next.get(shard, (frame.frame, frame.first_row))
+        if frame.frame < number:
+            return None  # a repeat
+        if frame.frame > number:
+            raise self._hole("frame", shard, number, frame.frame)
+        if frame.first_row != row:
+            raise self._hole("row", shard, row, frame.first_row)
+        self._next[shard] = (number + 1, row + frame.rows)
+        return delivered
+
+    def _decoded(self, message: Message) -> Delivered:
+        partition, offset = cast("int", message.partition()), cast("int", message.offset())
+        record = self._codec.decode(
+            message.value(),
+            topic=self.topic,
+            partition=partition,
+            offset=offset,
+        )
+        if not isinstance(record, Frame) or record.shard != partition:
+            reason = f"a {type(record).__name__} that is no frame of this shard"
+            raise DecodeError(reason, topic=self.topic, partition=partition, offset=offset)
+        return Delivered(record, offset)
+
+    def _hole(self, what: str, shard: int, expected: int, got: int) -> HoleError:
+        return HoleError(what, topic=self.topic, partition=shard, expected=expected, got=got)
+
+    def _raise_if_over(self, message: Message) -> None:
+        error = cast("KafkaError", message.error())
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            shard, asked = cast("int", message.partition()), cast("int", message.offset())
+            raise self._hole("offset", shard, asked, self._watermarks(shard)[0])
+        if error.fatal() or error.code() in (
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            KafkaError.GROUP_AUTHORIZATION_FAILED,
+            KafkaError._AUTHENTICATION,
+            KafkaError.UNKNOWN_TOPIC_OR_PART,
+        ):
+            msg = f"{self.topic} can't be read: {error.str()}"
+            raise BrokerError(msg)
+        log.debug("reading %s goes on after: %s", self.topic, error.str())
+
+
+def committed_offsets(settings: Settings, groups: Iterable[str], shard: int) -> dict[str, int]:
+    """Return what each group has committed of a shard of the session topic; -1 for nothing."""
+    found = {}
+    for group in groups:
+        with FrameReader(settings, group, shards=(shard,)) as reader:
+            offset = reader.committed()[shard]
+            found[group] = -1 if offset is None else offset
+    return found
+
+
+def _shards(settings: Settings) -> int:
+    return check_topics(settings, (Topics(settings.namespace).session,))
+
+
+def _broker_error(what: str, exc: KafkaException) -> BrokerError:
+    return BrokerError(f"{what}: {exc.args[0].str()}")

@@ -1,0 +1,379 @@
+"""One shard of the tape: what came in, what is due, where it stands. Pure.
+
+The owner of a shard feeds it messages and commands, asks `Shard.advance` for the next release,
+and writes that in one transaction. It never asks past a release that was not written: it ends,
+and the next owner recovers from the last frame that is committed.
+
+The position rule: a row from before ``taken`` is out if its ready time is at or behind the clock,
+and not out otherwise; a row from ``taken`` on is not out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from schemas.records import (
+    BarColumns,
+    Command,
+    Coverage,
+    DataRequest,
+    Frame,
+    Longs,
+    RawPosition,
+    Record,
+)
+from streams.buffer import SessionBuffer
+from streams.frames import Slices, cut, mark
+from streams.inbox import Clock, Inbox, Rejection
+from streams.intervals import SECOND_NS
+from streams.plan import Plan, plan_of
+from streams.tape import Tape
+
+__all__ = ["Release", "Shard"]
+
+RELEASE_ROWS = 65_536
+"""Rows of one transaction, about: enough for its cost not to count, few enough to flow."""
+
+TIMED_OUT = "nothing came for"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What goes out in one transaction.
+
+    Attributes
+    ----------
+    frames
+        Frames of the session topic, in order.
+    requests
+        Questions to the sources.
+    rejections
+        Messages and rows that could not be taken.
+    keep
+        First raw offset that is still needed once this is committed.
+    """
+
+    frames: tuple[Frame, ...]
+    requests: tuple[DataRequest, ...]
+    rejections: tuple[Rejection, ...]
+    keep: int
+
+
+class Shard:
+    """The state machine of one shard.
+
+    Parameters
+    ----------
+    shard, shards
+        Its number, and how many there are.
+    topic
+        Its raw topic.
+    plan_of
+        Makes the plan of a command for a shard.
+    """
+
+    def __init__(
+        self,
+        shard: int,
+        shards: int,
+        topic: str,
+        plan_of: Callable[[Command, int, int], Plan] = plan_of,
+    ) -> None:
+        self.topic = topic
+        self.inbox = Inbox()
+        self.tape = Tape(shard, shards)
+        self._plan_of = plan_of
+        self._plan: Plan | None = None
+        self._command: Command | None = None
+        self._buffers: dict[int, SessionBuffer] = {}
+        self._recovered: tuple[Frame, tuple[Frame, ...]] | None = None
+
+    # What comes in.
+
+    def recover(self, last: Frame, since_open: Sequence[Frame], opens: Sequence[int] = ()) -> None:
+        """Stand where the last committed frame says; to be called before anything else.
+
+        Parameters
+        ----------
+        last
+            Last committed frame of the shard.
+        since_open
+            Frames of its session from the open frame on; empty where none is open.
+        opens
+            Offsets of the open frames that the topic still holds, ascending.
+        """
+        place = next(p for p in last.positions if p.topic == self.topic)
+        self.tape.stand_at(last)
+        self.tape.opens = deque(opens)
+        self.inbox.resume(place.keep, place.taken)
+        self.inbox.sources = list(last.sources)
+        self._recovered = (last, tuple(since_open))
+
+    def command(self, command: Command) -> None:
+        """Take a command; one of an older version than the one that counts is left out."""
+        if self._command is None or command.version > self._command.version:
+            self._command = command
+
+    def take(self, offset: int, record: Record | Rejection, wall_ns: int) -> None:
+        """Take a message of the raw topic, or the reason why it can't be decoded."""
+        self.inbox.put(offset, record)
+        self.tape.progress_ns = wall_ns
+
+    def opened(self, offset: int) -> None:
+        """Take note of where the open frame of the last release stands."""
+        self.tape.open_offset = offset
+        self.tape.opens.append(offset)
+
+    # What is due.
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no run is on, so that nothing is due until a command comes."""
+        return self.tape.phase in ("idle", "ended")
+
+    @property
+    def readers_needed_at(self) -> int:
+        """Offset that every reader must have passed before the next session opens; 0 for none."""
+        plan, opens = self._plan, self.tape.opens
+        if plan is None or self.tape.phase != "waiting":
+            return 0
+        trailing = max(plan.command.trailing_sessions, 1)
+        return opens[-trailing] if len(opens) >= trailing else 0
+
+    @property
+    def delete_before(self) -> int:
+        """Offset of the session topic before which nothing is kept; 0 for nothing to delete."""
+        plan, opens = self._plan, self.tape.opens
+        if plan is None:
+            return 0
+        kept = 1 + max(plan.command.trailing_sessions, 1)
+        while len(opens) > kept:
+            opens.popleft()
+        return opens[0] if len(opens) == kept else 0
+
+    def due_ns(self) -> int | None:
+        """Return the wall time at which something falls due though nothing comes in, if any does."""
+        plan, tape = self._plan, self.tape
+        if plan is None or self.is_idle or self.inbox.is_behind:
+            return None
+        session = plan.sessions[tape.number]
+        if tape.phase == "waiting":
+            opens_ns = plan.wall_ns(tape.number, session.open_ns)
+            if opens_ns is None or self._buffer(plan).is_covered:
+                return opens_ns
+            times_out_ns = tape.progress_ns + int(plan.command.session_timeout_s * SECOND_NS)
+            return max(opens_ns, times_out_ns)
+        ends = plan.expected_ends(tape.number)
+        at = int(np.searchsorted(ends, tape.clock_ns, "right"))
+        return plan.wall_ns(tape.number, int(ends[at]) if at < len(ends) else session.close_ns)
+
+    def advance(self, wall_ns: int, *, may_open: bool = True) -> Release | None:
+        """Return what is to go out now, None where nothing is due.
+
+        Parameters
+        ----------
+        wall_ns
+            Wall time, ns since the epoch, UTC.
+        may_open
+            Whether the readers are far enough for another session to open.
+
+        Raises
+        ------
+        CalendarError
+            The command names a calendar, days or hours that don't exist.
+        """
+        if self._command is None:
+            return None
+        plan = self._plan
+        if plan is None or plan.command is not self._command:
+            plan = self._plan = self._plan_of(self._command, self.tape.shard, self.tape.shards)
+        if self._command.run != self.tape.run:
+            return self._start(plan, wall_ns)
+        if self.tape.phase == "idle" and self._recovered is not None:
+            self._go_on(plan, *self._recovered, wall_ns)
+        if self.is_idle or self.inbox.is_behind:
+            return None
+        self._sort_in(plan)
+        if plan.command.stopped:
+            return self._stop(plan)
+        if self.tape.phase == "waiting":
+            return self._open(plan, wall_ns) if may_open else None
+        return self._play(plan, wall_ns)
+
+    # The steps of a run.
+
+    def _start(self, plan: Plan, wall_ns: int) -> Release:
+        tape = self.tape
+        self._buffers = {}
+        self.inbox.forget()
+        tape.run, tape.phase = plan.command.run, "waiting"
+        tape.number, tape.requested, tape.open_offset = 0, -1, -1
+        tape.clock_ns, tape.progress_ns = plan.sessions[0].open_ns, wall_ns
+        tape.incomplete, tape.reason = False, ""
+        requests = self._requests(plan)
+        return self._release([self._frame(plan, "start", session="")], requests)
+
+    def _go_on(self, plan: Plan, last: Frame, since_open: Sequence[Frame], wall_ns: int) -> None:
+        """Find out from the last frame what was under way when the shard was taken over."""
+        tape = self.tape
+        tape.progress_ns = wall_ns
+        tape.requested = plan.index(last.requested) if last.requested else -1
+        tape.number = plan.index(last.session) if last.session else 0
+        tape.phase = {"open": "opened", "rows": "opened", "end": "ended"}.get(last.event, "waiting")
+        for frame in since_open:
+            if frame.bars is not None:
+                self._buffer(plan).released.append(frame.bars)
+
+    def _sort_in(self, plan: Plan) -> None:
+        """Put what came in where it belongs."""
+        tape = self.tape
+        at = Clock(tape.run, tape.number, tape.phase == "opened", tape.clock_ns)
+        for number, rows in self.inbox.sort(plan, at):
+            self._buffer(plan, number).add(rows)
+        for coverage in self.inbox.coverages:
+            self._cover(plan, coverage)
+        self.inbox.coverages = []
+
+    def _cover(self, plan: Plan, coverage: Coverage) -> None:
+        first = int(np.searchsorted(plan.closes, coverage.start_ns, "right"))
+        last = int(np.searchsorted(plan.opens, coverage.end_ns, "left"))
+        for number in range(max(first, self.tape.number), last):
+            self._buffer(plan, number).cover(coverage)
+
+    def _open(self, plan: Plan, wall_ns: int) -> Release | None:
+        tape, buffer = self.tape, self._buffer(plan)
+        if plan.clock_ns(tape.number, wall_ns) is None:
+            return None
+        if buffer.is_covered:
+            silent = buffer.unknown
+            tape.incomplete = bool(silent)
+            tape.reason = f"no source can say: {_names(silent)}" if silent else ""
+        else:
+            waited_ns = wall_ns - tape.progress_ns
+            if waited_ns < plan.command.session_timeout_s * SECOND_NS:
+                return None
+            missing = _names(buffer.uncovered)
+            tape.incomplete = True
+            tape.reason = f"{TIMED_OUT} {waited_ns / SECOND_NS:.0f} s; no coverage of {missing}"
+        tape.phase, tape.clock_ns = "opened", plan.sessions[tape.number].open_ns
+        tape.open_offset = -1
+        return self._release([self._frame(plan, "open")])
+
+    def _play(self, plan: Plan, wall_ns: int) -> Release | None:
+        tape, buffer = self.tape, self._buffer(plan)
+        target_ns = plan.clock_ns(tape.number, wall_ns)
+        if target_ns is None:
+            return None
+        close_ns = plan.sessions[tape.number].close_ns
+        until_ns = buffer.bound(target_ns, RELEASE_ROWS)
+        ends = plan.expected_ends(tape.number)
+        due = ends[(ends > tape.clock_ns) & (ends <= until_ns)]
+        fresh = buffer.take(until_ns)
+        if len(fresh) == 0 and len(due) == 0 and until_ns < close_ns:
+            return None
+        frames = self._rows(plan, fresh, due, until_ns)
+        if until_ns == close_ns and tape.clock_ns < close_ns:
+            tape.clock_ns = close_ns
+            frames.append(self._frame(plan, "rows"))
+        requests = self._close(plan, frames) if until_ns == close_ns else ()
+        return self._release(frames, requests)
+
+    def _rows(self, plan: Plan, fresh: BarColumns, due: Longs, until_ns: int) -> list[Frame]:
+        """Return the frames of the rows that are due; the clock moves to their last slice."""
+        tape = self.tape
+        if not plan.symbols:
+            if len(due):
+                tape.clock_ns = int(due[-1])
+            return [self._frame(plan, "rows")] if len(due) else []
+        pending, self.inbox.late = self.inbox.late, []
+        late = self._buffer(plan).correct(pending) if pending else None
+        slices = mark(
+            fresh,
+            due,
+            corrections=0 if late is None else len(late),
+            until_ns=until_ns,
+            symbols=len(plan.symbols),
+            interval_ns=plan.interval_ns,
+        )
+        frames = []
+        parts = cut(late, fresh, slices, clock_ns=tape.clock_ns, symbols_bytes=plan.symbols_bytes)
+        for part in parts:
+            tape.clock_ns = part.clock_ns
+            marks = {f.name: getattr(part.slices, f.name) for f in fields(Slices)}
+            rows = len(part.rows)
+            bars = part.rows if rows else None
+            frames.append(self._frame(plan, "rows", rows=rows, bars=bars, **marks))
+        return frames
+
+    def _close(self, plan: Plan, frames: list[Frame]) -> tuple[DataRequest, ...]:
+        """Close the session, and roll to the next or end the run."""
+        tape = self.tape
+        frames.append(self._frame(plan, "close"))
+        self._buffers.pop(tape.number, None)
+        gives_up = plan.command.on_timeout == "stop" and tape.reason.startswith(TIMED_OUT)
+        if tape.number + 1 == len(plan.sessions) or gives_up:
+            frames.append(self._frame(plan, "end", session=""))
+            tape.phase = "ended"
+            return ()
+        tape.number += 1
+        tape.phase, tape.incomplete, tape.reason = "waiting", False, ""
+        requests = self._requests(plan)
+        frames.append(self._frame(plan, "roll"))
+        return requests
+
+    def _stop(self, plan: Plan) -> Release:
+        self.tape.reason = "stopped by command"
+        frame = self._frame(plan, "end", session="")
+        self.tape.phase = "ended"
+        return self._release([frame])
+
+    # What goes out.
+
+    def _buffer(self, plan: Plan, number: int | None = None) -> SessionBuffer:
+        number = self.tape.number if number is None else number
+        if number not in self._buffers:
+            self._buffers[number] = SessionBuffer(plan.sessions[number], plan.numbers)
+        return self._buffers[number]
+
+    def _requests(self, plan: Plan) -> tuple[DataRequest, ...]:
+        """Ask for the session that comes and for those to be prefetched, each once."""
+        tape = self.tape
+        last = min(tape.number + plan.command.prefetch_sessions, len(plan.sessions) - 1)
+        numbers = range(tape.requested + 1, last + 1)
+        tape.requested = max(tape.requested, last)
+        return tuple(plan.request(n, n == tape.number) for n in numbers) if plan.symbols else ()
+
+    def _frame(self, plan: Plan, event: str, session: str | None = None, **changes: Any) -> Frame:
+        playing = plan.sessions[self.tape.number]
+        place = RawPosition(
+            self.topic, self.tape.shard, self.inbox.taken, self.inbox.keep(self.tape.clock_ns)
+        )
+        return self.tape.write(
+            event,
+            plan.command,
+            session=playing.label if session is None else session,
+            open_ns=playing.open_ns,
+            close_ns=playing.close_ns,
+            requested=plan.label(self.tape.requested),
+            positions=(place,),
+            symbols=plan.symbols if event in ("open", "rows") else (),
+            sources=tuple(self.inbox.sources),
+            expected=len(plan.expected_ends(self.tape.number)),
+            **changes,
+        )
+
+    def _release(self, frames: list[Frame], requests: Sequence[DataRequest] = ()) -> Release:
+        rejections, self.inbox.rejections = tuple(self.inbox.rejections), []
+        keep = self.inbox.keep(self.tape.clock_ns)
+        return Release(tuple(frames), tuple(requests), rejections, keep)
+
+
+def _names(symbols: Sequence[str]) -> str:
+    """Return symbols for people: the first few, and how many more."""
+    first = ", ".join(symbols[:5])
+    return first if len(symbols) <= 5 else f"{first} and {len(symbols) - 5} more"

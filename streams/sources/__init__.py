@@ -1,0 +1,56 @@
+"""Sources of rows, found by URI.
+
+``open_source`` takes one of
+
+=====================================  ============================================================
+``synthetic:[key=value,…]``            a seeded market; keys: symbols, seed, calendar, hours,
+                                       missing, bad, late, delay_ms
+``lean:DIR[?key=value&…]``             a LEAN data folder; keys: market
+``csv:PATH[?key=value&…]``             a CSV file, or a folder of them; keys: map, tz, symbol,
+                                       interval, scale
+``parquet:PATH[?key=value&…]``         a Parquet file, or a folder of them; same keys
+``clickhouse:WHERE[?key=value&…]``     a DSN (``http://user:password@host:port/database``) or a
+                                       chDB folder; keys: table
+=====================================  ============================================================
+
+Options follow the first ``?`` and are joined by ``&``; a synthetic market has nothing else, so
+its options follow the colon, joined by ``,``. Each module documents its own.
+"""
+
+from __future__ import annotations
+
+from streams.errors import ConfigError
+from streams.sources.lean import LeanSource
+from streams.sources.protocol import Answer, BadRow, Block, Part, Source
+from streams.sources.rows import load_range
+from streams.sources.synthetic import SyntheticSource
+
+__all__ = ["Answer", "BadRow", "Block", "Part", "Source", "load_range", "open_source"]
+
+FORMS = (
+    "lean:DIR, csv:PATH, parquet:PATH, synthetic:[key=value,…] or clickhouse:DSN-or-folder, "
+    "with options as ?key=value&… behind a path"
+)
+
+
+def open_source(uri: str) -> Source:
+    """Return the source at ``uri``.
+
+    Raises
+    ------
+    ConfigError
+        No such form, or an option that is none.
+    SourceError
+        The file or folder is not there, or is none of that kind.
+    """
+    scheme, colon, rest = uri.partition(":")
+    place, _, options = rest.partition("?")
+    if colon and scheme == "synthetic":
+        return SyntheticSource.open(rest)
+    if not (colon and place and scheme in ("lean", "csv", "parquet", "clickhouse")):
+        msg = f"{uri!r} is no source: write {FORMS}"
+        raise ConfigError(msg)
+    if scheme == "lean":
+        return LeanSource.open(place, options)
+    msg = f"{scheme} is not there yet"
+    raise ConfigError(msg)

@@ -1,0 +1,146 @@
+"""Blocks cut and joined to messages: pure, the same cut for the same input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from schemas.records import BarBlock, QuoteBlock, TickBlock
+from streams.topics import MESSAGE_BYTES
+
+__all__ = ["Packer", "symbol_lists"]
+
+B = TypeVar("B", BarBlock, QuoteBlock, TickBlock)
+
+ENVELOPE_BYTES = 1_000
+"""Header, run, request, source and the lengths of the columns, at most."""
+SYMBOL_BYTES = 4
+"""Length prefixes of a symbol in a message's list."""
+
+
+class Packer(Generic[B]):
+    """Joins the blocks of one answer into blocks that each fit in a message.
+
+    A block is cut only when it is larger than a message: one that does not fit behind what is
+    held starts the next message, so that most rows are never copied.
+
+    Parameters
+    ----------
+    run, request, source
+        What the blocks carry.
+    limit
+        Bytes of a message, at most.
+    """
+
+    def __init__(
+        self, *, run: str = "", request: str = "", source: str = "", limit: int = MESSAGE_BYTES
+    ) -> None:
+        self.blocks = 0
+        self.rows = 0
+        self._names = {"run": run, "request": request, "source": source}
+        self._limit = limit - ENVELOPE_BYTES
+        self._held: list[B] = []
+        self._bytes = 0
+
+    def add(self, block: B) -> Iterator[B]:
+        """Take a block in; give those that are full."""
+        if not len(block):
+            return
+        size = _size(block)
+        if self._held and (self._bytes + size > self._limit or not _fit(self._held[0], block)):
+            yield self._out()
+        while size > self._limit:
+            cut = _cut(block, self._limit)
+            self._held = [_part(block, slice(0, cut))]
+            yield self._out()
+            block = _part(block, slice(cut, None))
+            size = _size(block)
+        if len(block):
+            self._held.append(block)
+            self._bytes += size
+
+    def end(self) -> Iterator[B]:
+        """Give what is held."""
+        if self._held:
+            yield self._out()
+
+    def _out(self) -> B:
+        names: dict[str, Any] = {**self._names, "block": self.blocks}
+        block = _changed(_join(self._held), names)
+        self.blocks += 1
+        self.rows += len(block)
+        self._held, self._bytes = [], 0
+        return block
+
+
+def _changed(block: B, changes: Mapping[str, Any]) -> B:
+    return replace(block, **changes)
+
+
+def _row_bytes(block: Any) -> int:
+    return sum(int(getattr(block, name).itemsize) for name in block.columns)
+
+
+def _size(block: Any) -> int:
+    names = sum(len(s.encode()) for s in block.symbols) + SYMBOL_BYTES * len(block.symbols)
+    names += sum(len(s.encode()) + SYMBOL_BYTES for s in getattr(block, "conditions", ()))
+    return len(block) * _row_bytes(block) + names
+
+
+def _fit(held: Any, block: Any) -> bool:
+    return getattr(held, "conditions", ()) == getattr(block, "conditions", ())
+
+
+def _cut(block: Any, limit: int) -> int:
+    """Return how many rows from the first fit, at least one; a change of symbol costs its name."""
+    names = np.array([len(s.encode()) + SYMBOL_BYTES for s in block.symbols])
+    names_cost = names[block.symbol]
+    names_cost[1:][block.symbol[1:] == block.symbol[:-1]] = 0
+    room = limit - sum(len(s.encode()) + SYMBOL_BYTES for s in getattr(block, "conditions", ()))
+    ends = np.cumsum(names_cost + _row_bytes(block))
+    return max(1, int(np.searchsorted(ends, room, side="right")))
+
+
+def _part(block: B, rows: slice) -> B:
+    """Return some rows with only their own symbols in the list."""
+    part = block.take(rows)
+    used = np.flatnonzero(np.bincount(part.symbol, minlength=len(block.symbols)))
+    place = np.zeros(len(block.symbols), np.int32)
+    place[used] = np.arange(len(used), dtype=np.int32)
+    symbols = tuple(block.symbols[n] for n in used)
+    return _changed(part, {"symbols": symbols, "symbol": place[part.symbol]})
+
+
+def _join(blocks: list[B]) -> B:
+    first = blocks[0]
+    if len(blocks) == 1:
+        return first
+    place: dict[str, int] = {}
+    indexes = []
+    for block in blocks:
+        own = [place.setdefault(symbol, len(place)) for symbol in block.symbols]
+        indexes.append(np.array(own, np.int32)[block.symbol])
+    columns = {
+        name: np.concatenate([getattr(block, name) for block in blocks])
+        for name in first.columns
+        if name != "symbol"
+    }
+    return _changed(first, {**columns, "symbols": tuple(place), "symbol": np.concatenate(indexes)})
+
+
+def symbol_lists(symbols: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Cut a list of symbols to what fits in a message."""
+    some: list[str] = []
+    size = 0
+    for symbol in symbols:
+        cost = len(symbol.encode()) + SYMBOL_BYTES
+        if some and size + cost > MESSAGE_BYTES - ENVELOPE_BYTES:
+            yield tuple(some)
+            some, size = [], 0
+        some.append(symbol)
+        size += cost
+    if some:
+        yield tuple(some)

@@ -1,0 +1,94 @@
+"""What a source of rows is: a small protocol, one file an implementation.
+
+Delivery: ``load`` is asked again after any failure, and must give the same rows in the same order
+for the same arguments; then a producer that died sends what it sent before, and what was seen is
+dropped. A source keeps no position of its own: the position is that of the requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from schemas import BarBlock, QuoteBlock, TickBlock
+
+__all__ = ["Answer", "BadRow", "Block", "Part", "Source"]
+
+Block: TypeAlias = BarBlock | QuoteBlock | TickBlock
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """Input that is no row: it goes to ``rejected`` and the rest goes on.
+
+    Attributes
+    ----------
+    path
+        File or URI it stands in.
+    line
+        Line in it, from 1; 0 if the whole file is meant.
+    reason
+        What is wrong with it, for people.
+    text
+        The line itself, as bytes; empty if the whole file is meant.
+    symbol
+        Symbol it was read for, if known.
+    """
+
+    path: str
+    line: int
+    reason: str
+    text: bytes = b""
+    symbol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a source says of some symbols when their rows are out.
+
+    ``kind`` is ``rows`` (all it has was sent), ``nothing`` (it vouches that there is nothing) or
+    ``cannot_say`` (still missing: another source is to be asked).
+    """
+
+    symbols: tuple[str, ...]
+    kind: str
+
+
+Part: TypeAlias = Block | BadRow | Answer
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where rows come from.
+
+    ``load`` gives blocks, bad rows, and for each symbol asked for one answer, in any order but
+    with a symbol's answer behind its blocks. Blocks hold rows of any of the symbols, ascending by
+    ``ts_ns`` within a symbol, unique by (symbol, interval, ts_ns) for bars; their ``run``,
+    ``request`` and ``block`` are empty: the producer fills them and cuts them to messages.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name that rows carry as their source, such as ``lean``."""
+        ...
+
+    def symbols(self) -> tuple[str, ...]:
+        """Return all symbols it has, sorted."""
+        ...
+
+    def sessions(self) -> tuple[str, str] | None:
+        """Return the first and last day (YYYY-MM-DD) it has rows of, None if it can't tell."""
+        ...
+
+    def load(
+        self, stream: str, symbols: Sequence[str], start_ns: int, end_ns: int, interval_ns: int
+    ) -> Iterator[Part]:
+        """Give the rows of ``stream`` (bars, quotes, ticks) with start_ns <= ts_ns < end_ns.
+
+        Raises
+        ------
+        SourceError
+            It can't be read at all; what was given before counts, the rest is *cannot say*.
+        """
+        ...

@@ -1,0 +1,125 @@
+"""What the sources share: bars put into a block, and rows that make no sense found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.records import BarBlock, Floats, Ints, Longs
+from streams.intervals import interval_ns as to_ns
+from streams.sources.protocol import Answer, BadRow, Source
+
+__all__ = ["Fault", "Found", "bar_block", "load_range", "sort_out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One input row that is reported: its position in the input, and why."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """Positions of the rows to keep, ascending by symbol and time, and the faults of the rest."""
+
+    keep: Longs
+    faults: tuple[Fault, ...]
+
+
+def bar_block(
+    symbols: tuple[str, ...],
+    symbol: Ints,
+    ts_ns: Longs,
+    *,
+    interval_ns: int,
+    prices: Sequence[Floats],
+    volume: Floats,
+    revision: Ints | None = None,
+) -> BarBlock:
+    """Return a block of bars of one length; ``prices`` are open, high, low and close."""
+    rows = len(ts_ns)
+    return BarBlock(
+        symbols=symbols,
+        symbol=symbol,
+        ts_ns=ts_ns,
+        interval_ns=np.broadcast_to(np.int64(interval_ns), rows),
+        open=prices[0],
+        high=prices[1],
+        low=prices[2],
+        close=prices[3],
+        volume=volume,
+        revision=np.broadcast_to(np.int32(0), rows) if revision is None else revision,
+    )
+
+
+def sort_out(symbol: Ints, ts_ns: Longs, prices: Sequence[Floats], volume: Floats) -> Found:
+    """Find the rows that make no sense, stand twice or out of order.
+
+    A row is dropped when a value is not finite, a price or the volume is negative, or the high
+    is below the low. Of rows with one symbol and time the first is kept. Rows out of order are
+    kept, sorted, and reported once, at the first of them.
+    """
+    faults = _senseless(prices, volume)
+    good = np.ones(len(ts_ns), np.bool_)
+    good[[fault.row for fault in faults]] = False
+    rows = np.flatnonzero(good)
+    # Stable, so that within a symbol the rows stay as they came.
+    by_symbol = rows[np.argsort(symbol[rows], kind="stable")]
+    steps = np.diff(ts_ns[by_symbol])
+    same = np.diff(symbol[by_symbol]) == 0
+    if not bool((same & (steps <= 0)).any()):
+        return Found(by_symbol, tuple(faults))
+    backwards = np.flatnonzero(same & (steps < 0))
+    if len(backwards):
+        first = int(by_symbol[backwards + 1].min())
+        count = f"{len(backwards)} time{'s' if len(backwards) > 1 else ''}"
+        faults.append(Fault(first, f"out of order {count}, first here; the rows were sorted"))
+    order = rows[np.lexsort((rows, ts_ns[rows], symbol[rows]))]
+    twice = (np.diff(symbol[order]) == 0) & (np.diff(ts_ns[order]) == 0)
+    faults += [Fault(int(row), "a second row of this time") for row in order[1:][twice]]
+    keep = order[np.concatenate(([True], ~twice))]
+    return Found(keep, tuple(sorted(faults, key=lambda fault: fault.row)))
+
+
+def _senseless(prices: Sequence[Floats], volume: Floats) -> list[Fault]:
+    _, high, low, _ = prices
+    faults: dict[int, str] = {}
+    lowest = np.minimum.reduce(prices)
+    checks = (
+        (~np.isfinite(lowest) | ~np.isfinite(np.maximum.reduce(prices)), "a price is no number"),
+        (~np.isfinite(volume), "the volume is no number"),
+        (lowest < 0, "a price is negative"),
+        (volume < 0, "the volume is negative"),
+        (high < low, "the high is below the low"),
+    )
+    for wrong, reason in checks:
+        for row in np.flatnonzero(wrong):
+            faults.setdefault(int(row), reason)
+    return [Fault(row, reason) for row, reason in sorted(faults.items())]
+
+
+def load_range(
+    source: Source,
+    symbols: Sequence[str],
+    start_ns: int,
+    end_ns: int,
+    *,
+    interval: str = "1m",
+    stream: str = "bars",
+) -> tuple[list[BarBlock], dict[str, str], list[BadRow]]:
+    """Return a source's blocks, its answer by symbol and its bad rows, for tests and tools."""
+    blocks: list[BarBlock] = []
+    kinds: dict[str, str] = {}
+    bad: list[BadRow] = []
+    for part in source.load(stream, symbols, start_ns, end_ns, to_ns(interval)):
+        if isinstance(part, Answer):
+            kinds |= dict.fromkeys(part.symbols, part.kind)
+        elif isinstance(part, BadRow):
+            bad.append(part)
+        elif isinstance(part, BarBlock):
+            blocks.append(part)
+    return blocks, kinds, bad

@@ -1,0 +1,96 @@
+"""Where a shard stands on its tape, and the frames that say so: pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.records import Command, Frame
+
+__all__ = ["Tape"]
+
+
+@dataclass
+class Tape:
+    """Position of a shard: what every frame carries, and what follows from it.
+
+    Attributes
+    ----------
+    shard, shards
+        Number of the shard, and how many there are.
+    run
+        Id of the run; empty before the first.
+    frame, row
+        Numbers of the frame and the row that come next.
+    clock_ns
+        Session clock.
+    number
+        Number of the session that plays or comes.
+    phase
+        ``idle`` (no run), ``waiting`` (for coverage), ``opened`` or ``ended``.
+    open_offset
+        Offset of the session's open frame; -1 where there is none.
+    opens
+        Offsets of the open frames that are kept, ascending.
+    requested
+        Number of the last session that was asked for; -1 before the first.
+    incomplete, reason
+        Whether the session is played without complete coverage, and why.
+    progress_ns
+        Wall time at which a message of the run last came in.
+    """
+
+    shard: int
+    shards: int
+    run: str = ""
+    frame: int = 0
+    row: int = 0
+    clock_ns: int = 0
+    number: int = 0
+    phase: str = "idle"
+    open_offset: int = -1
+    opens: deque[int] = field(default_factory=deque)
+    requested: int = -1
+    incomplete: bool = False
+    reason: str = ""
+    progress_ns: int = 0
+
+    def write(self, event: str, command: Command, **fields: Any) -> Frame:
+        """Return the next frame; the numbers move on past it."""
+        frame = Frame(
+            run=self.run,
+            shard=self.shard,
+            shards=self.shards,
+            frame=self.frame,
+            first_row=self.row,
+            rows=fields.pop("rows", 0),
+            clock_ns=self.clock_ns,
+            event=event,
+            state=_state(event, command),
+            mode=command.mode,
+            speed=command.speed,
+            command=command.version,
+            open_offset=self.open_offset,
+            incomplete=self.incomplete,
+            reason=self.reason,
+            **fields,
+        )
+        self.frame += 1
+        self.row += frame.rows
+        return frame
+
+    def stand_at(self, last: Frame) -> None:
+        """Stand behind the last committed frame."""
+        self.run = last.run
+        self.frame, self.row = last.frame + 1, last.first_row + last.rows
+        self.clock_ns = last.clock_ns
+        self.open_offset = last.open_offset
+        if last.event != "roll":
+            self.incomplete, self.reason = last.incomplete, last.reason
+
+
+def _state(event: str, command: Command) -> str:
+    if event == "end":
+        return "stopped"
+    return "paused" if command.paused else "running"

@@ -1,0 +1,134 @@
+"""How every Faust app of ours is made and run.
+
+Faust never commits by itself here, never creates topics, and reads what is committed only; why
+stands in docs/decisions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.config
+import ssl
+from pathlib import Path
+from typing import Any
+
+import faust
+import uvloop
+from faust.auth import SASLCredentials, SSLCredentials
+from faust.transport.drivers import aiokafka as driver
+
+from streams.settings import Settings
+
+__all__ = ["log_to_stderr", "make_app", "run_app"]
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+FETCH_BYTES = 8 * 2**20
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's consumer, reading what is committed; it asks for that only with its own exactly-once."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        consumer._fetch_max_wait_ms = 250
+        return consumer
+
+
+class _Consumer(driver.Consumer):  # type: ignore[misc]
+    def _new_consumer_thread(self) -> _ConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _Transport(driver.Transport):  # type: ignore[misc]
+    Consumer = _Consumer
+
+
+class _App(faust.App):  # type: ignore[misc]
+    def _new_transport(self) -> _Transport:
+        return _Transport(self.conf.broker_consumer, self)
+
+
+def make_app(settings: Settings, name: str, **changes: Any) -> Any:
+    """Return a Faust app named ``name``, which is its consumer group too.
+
+    Parameters
+    ----------
+    settings
+        Brokers and namespace.
+    name
+        Id of the app.
+    changes
+        Settings of Faust that differ.
+    """
+    servers = settings.bootstrap_servers.split(",")
+    datadir = settings.data_dir / "faust" / name
+    datadir.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {
+        "broker": [f"kafka://{server.strip()}" for server in servers],
+        "broker_credentials": _credentials(settings),
+        "broker_session_timeout": settings.broker_session_timeout_s,
+        "broker_heartbeat_interval": settings.broker_session_timeout_s / 3,
+        "broker_request_timeout": max(30.0, settings.broker_session_timeout_s * 2),
+        "broker_check_crcs": False,
+        "consumer_max_fetch_size": FETCH_BYTES,
+        "producer_request_timeout": 30.0,
+        "datadir": str(datadir),
+        "store": "memory://",
+        "autodiscover": False,
+        "web_enabled": False,
+        "topic_disable_leader": True,
+        "topic_allow_declare": False,
+        "stream_wait_empty": False,
+        "key_serializer": "raw",
+        "value_serializer": "raw",
+        "loghandlers": [],
+    }
+    return _App(name, **(options | changes))
+
+
+def _credentials(settings: Settings) -> Any:
+    if settings.security_protocol == "PLAINTEXT":
+        return None
+    context = None
+    if settings.security_protocol.endswith("SSL"):
+        ca = settings.ssl_ca_location
+        context = ssl.create_default_context(cafile=str(ca) if ca else None)
+        if settings.ssl_certificate_location is not None:
+            context.load_cert_chain(
+                settings.ssl_certificate_location,
+                settings.ssl_key_location,
+                settings.ssl_key_password.get_secret_value() or None,
+            )
+    if settings.security_protocol == "SSL":
+        return SSLCredentials(context=context)
+    return SASLCredentials(
+        username=settings.sasl_username,
+        password=settings.sasl_password.get_secret_value(),
+        mechanism=settings.sasl_mechanism,
+        ssl_context=context,
+    )
+
+
+def log_to_stderr(settings: Settings) -> None:
+    """Log one line a record to stderr."""
+    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, force=True)
+    for noisy in ("faust", "mode", "aiokafka", "kafka"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def run_app(app: Any, settings: Settings) -> None:
+    """Run an app until SIGTERM or a fault; a fault ends the process with exit code 1."""
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    log_to_stderr(settings)
+    worker = faust.Worker(
+        app,
+        loglevel=settings.log_level.upper(),
+        redirect_stdouts=False,
+        override_logging=False,
+        workdir=Path.cwd(),
+    )
+    worker.execute_from_commandline()
+
+

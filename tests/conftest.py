@@ -1,0 +1,26 @@
+"""Fixtures of all tests: one real broker a pytest process, and names that no other test uses."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from streams.local import LocalBroker
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """A running broker, shared by the tests of this process (each worker of xdist has its own).
+
+    A test that kills or stops a broker makes one of its own.
+    """
+    with LocalBroker(tmp_path_factory.mktemp("broker")) as running:
+        yield running
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A prefix of topics and groups that is this test's alone."""
+    return f"t{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,301 @@
+"""The sink's process against a real broker and a real chDB, stopped gently and with -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from sinks.history import open_history
+from streams.intervals import MINUTE_NS
+from streams.kafka import admin, create_topics
+from streams.local import LocalBroker
+from streams.positions import FrameReader, FrameWriter
+from streams.settings import Settings
+from streams.topics import Topics
+from tests.unit.sinks.frames import BarRow, Tape, bars_of, final_of, label
+
+KILLS = int(os.environ.get("SESSIONTAPE_TEST_KILLS", "3"))
+SHARDS = 2
+
+READ_BACK = """
+import json, sys
+from sinks.owner import FolderOwner
+from sinks.store import Store
+from streams.settings import load
+with FolderOwner(load()):
+    store = Store.open(load())
+    json.dump([[list(r) for r in store.rows(sql)] for sql in sys.argv[1:]], sys.stdout)
+    store.close()
+"""
+# As the worker, but it dies where it hurts: the rows are in, the offsets are not.
+DIES_AT_COMMIT = """
+import os
+from sinks.clickhouse import ClickHouseSink
+from sinks.owner import FolderOwner
+from sinks.store import Store
+from sinks.worker import run
+from streams.positions import FrameReader
+from streams.settings import load
+from streams.topics import Topics
+class Dying(FrameReader):
+    def commit(self, offsets):
+        os.kill(os.getpid(), 9)
+with FolderOwner(load()):
+    reader = Dying(load(), group=Topics(load().namespace).sink)
+    run(ClickHouseSink(Store.open(load())), reader, lambda: False)
+"""
+FINAL = """
+SELECT symbol, ts_ns, open, high, low, close, volume, revision, session
+FROM bars FINAL ORDER BY symbol, ts_ns
+"""
+AS_KNOWN = """
+SELECT run, shard, row_number, known_ns, interval_ns, source,
+    symbol, ts_ns, open, high, low, close, volume, revision, session
+FROM bars_as_known FINAL ORDER BY run, shard, row_number
+"""
+
+
+@pytest.fixture
+def settings(broker: LocalBroker, namespace: str, tmp_path: Path) -> Settings:
+    made = Settings(  # type: ignore[call-arg]
+        bootstrap_servers=broker.bootstrap_servers, namespace=namespace, data_dir=tmp_path
+    )
+    create_topics(made, SHARDS)
+    return made
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    return os.environ | {
+        "SESSIONTAPE_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "SESSIONTAPE_NAMESPACE": settings.namespace,
+        "SESSIONTAPE_DATA_DIR": str(settings.data_dir),
+    }
+
+
+def python(settings: Settings, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env=environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextmanager
+def sink(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    process = python(settings, "-m", "sinks")
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def stopped(process: subprocess.Popen[str]) -> str:
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 0, log
+    return log
+
+
+def until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.02)
+
+
+class Shards:
+    """Two shards of a made-up tape and their transactional writers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        symbols = (("AAA", "CCC"), ("BBB", "DDD", "EEE"))
+        self.tapes = [Tape(symbols=symbols[n], shard=n, shards=SHARDS) for n in range(SHARDS)]
+        self.writers = [FrameWriter(settings, n) for n in range(SHARDS)]
+        for writer in self.writers:
+            writer.open()
+
+    def play(self, day: int, price: float = 100.0) -> None:
+        for tape, writer in zip(self.tapes, self.writers, strict=True):
+            writer.release([d.frame for d in tape.session(day, price)])
+
+    def correct(self, day: int, minute: int, price: float) -> None:
+        writer, tape = self.writers[0], self.tapes[0]
+        writer.release([tape.correction(day, minute, price).frame])
+
+    @property
+    def final(self) -> list[BarRow]:
+        return final_of([d for tape in self.tapes for d in tape.frames])
+
+    @property
+    def as_known(self) -> list[Any]:
+        return [
+            (f.run, f.shard, number, known_ns, MINUTE_NS, "made", row)
+            for tape in self.tapes
+            for f, number, known_ns, row in bars_of(tape.frames)
+        ]
+
+    def committed(self) -> bool:
+        """Tell whether the sink has committed all there is."""
+        group = Topics(self.settings.namespace).sink
+        with closing(FrameReader(self.settings, group)) as reader:
+            committed, ends = reader.committed(), reader.ends()
+            starts = {s: offset for s, offset in committed.items() if offset is not None}
+            if len(starts) < len(ends):
+                return False
+            # The end is behind the marker of the last transaction, a place that holds no frame.
+            return all(ends[s] - offset <= 1 for s, offset in starts.items())
+
+    def check(self) -> None:
+        """Compare every column of both tables, read in a new process, with what was written."""
+        reading = python(self.settings, "-c", READ_BACK, FINAL, AS_KNOWN)
+        out, log = reading.communicate(timeout=60)
+        assert reading.returncode == 0, log
+        final, as_known = json.loads(out)
+        assert [BarRow(*row) for row in final] == self.final
+        assert [(*row[:6], BarRow(*row[6:])) for row in as_known] == self.as_known
+
+
+def test_bars_go_into_chdb_and_come_back_in_a_new_process(settings: Settings) -> None:
+    shards = Shards(settings)
+    with sink(settings) as process:
+        for day in range(3):
+            shards.play(day)
+        shards.correct(2, minute=5, price=77.0)
+        until(shards.committed, "all committed")
+        log = stopped(process)
+    assert "down: all that was read is written and committed" in log
+    shards.check()
+
+
+def test_a_crash_between_insert_and_commit_gives_no_double_bar(settings: Settings) -> None:
+    shards = Shards(settings)
+    shards.play(0)
+    shards.correct(0, minute=1, price=55.0)
+    for _ in range(2):
+        dying = python(settings, "-c", DIES_AT_COMMIT)
+        _, log = dying.communicate(timeout=60)
+        assert dying.returncode == -signal.SIGKILL, log
+        with closing(FrameReader(settings, Topics(settings.namespace).sink)) as reader:
+            assert set(reader.committed().values()) == {None}
+        shards.check()  # the rows were in
+    shards.play(1)
+    with sink(settings) as process:
+        until(shards.committed, "all committed")
+        stopped(process)
+    shards.check()
+
+
+def test_a_restarted_sink_goes_on_where_it_stood(settings: Settings) -> None:
+    shards = Shards(settings)
+    for day in range(2):
+        shards.play(day)
+        with sink(settings) as process:
+            until(shards.committed, "all committed")
+            stopped(process)
+        shards.check()
+
+
+@pytest.mark.faults
+def test_killed_at_random_moments_it_loses_and_doubles_nothing(settings: Settings) -> None:
+    shards = Shards(settings)
+    rng = random.Random(20131007)
+    shards.play(0)
+
+    def play_on(days: range) -> None:
+        for day in days:
+            shards.play(day, price=rng.uniform(10, 500))
+
+    with ThreadPoolExecutor(1) as pool:
+        for kill in range(KILLS):
+            playing = pool.submit(play_on, range(1 + 40 * kill, 41 + 40 * kill))
+            with sink(settings) as process:
+                assert process.stderr is not None
+                until(lambda: "up:" in process.stderr.readline(), "up")  # noqa: B023
+                # Any moment does; the seed makes it the same one in each run, as far as that goes.
+                time.sleep(rng.uniform(0.0, 1.5))
+                process.kill()
+            playing.result()
+    shards.play(10_000)
+    with sink(settings) as process:
+        until(shards.committed, "all committed")
+        stopped(process)
+    shards.check()
+
+
+def test_the_sink_answers_history_while_it_owns_the_folder(settings: Settings) -> None:
+    shards = Shards(settings)
+    for day in range(3):
+        shards.play(day)
+    history = open_history(settings)
+    with sink(settings) as process:
+        until(shards.committed, "all committed")
+        asked = history.bars(["AAA", "BBB"], "1m", sessions=2)
+        sessions = history.sessions()
+        second = python(settings, "-m", "sinks")
+        _, log = second.communicate(timeout=60)
+        assert second.returncode == 1
+        (line,) = log.strip().splitlines()
+        assert f"is in use by process {process.pid}" in line
+        stopped(process)
+    wanted = [r for r in shards.final if r.symbol in ("AAA", "BBB") and r.session != label(0)]
+    assert [BarRow(**row) for row in asked.drop_columns(["interval"]).to_pylist()] == wanted
+    assert sessions["session"].to_pylist() == [label(day) for day in range(3)]
+    assert sessions["closed"].to_pylist() == [True] * 3
+    assert sessions["bars"].to_pylist() == [50] * 3
+    # With the sink gone the same history opens the folder itself, and lets it go again.
+    assert history.bars(["AAA", "BBB"], "1m", sessions=2).equals(asked)
+    with sink(settings) as process:
+        until(lambda: history.bars(["AAA", "BBB"], "1m", sessions=2).equals(asked), "asked again")
+        process.kill()
+        process.wait()
+        # What a killed sink said of itself misleads nobody.
+        assert history.bars(["AAA", "BBB"], "1m", sessions=2).equals(asked)
+    history.close()
+
+
+def test_deleted_frames_stop_it_with_one_sentence(settings: Settings) -> None:
+    shards = Shards(settings)
+    shards.play(0)
+    with sink(settings) as process:
+        until(shards.committed, "all committed")
+        stopped(process)
+    for day in (1, 2):
+        shards.play(day)
+    topic = Topics(settings.namespace).session
+    with closing(FrameReader(settings)) as reader:
+        places = [TopicPartition(topic, s, end - 2) for s, end in reader.ends().items()]
+    for done in admin(settings).delete_records(places).values():
+        done.result()
+    late = python(settings, "-m", "sinks")
+    _, log = late.communicate(timeout=60)
+    assert late.returncode == 1
+    assert "had to come" in log.strip().splitlines()[-1]
+
+
+def test_without_a_topic_it_says_so(
+    broker: LocalBroker, namespace: str, tmp_path: Path
+) -> None:
+    settings = Settings(  # type: ignore[call-arg]
+        bootstrap_servers=broker.bootstrap_servers, namespace=namespace, data_dir=tmp_path
+    )
+    process = python(settings, "-m", "sinks")
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (line,) = log.strip().splitlines()
+    assert f"topic {namespace}.session is missing" in line
