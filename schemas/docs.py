@@ -1,15 +1,19 @@
-"""``python -m schemas.docs`` writes ``docs/reference/schemas.md`` from the docs in the schemas."""
+"""The reference of the messages, from the docs in the schemas.
+
+``python -m schemas.docs`` writes ``docs/reference/schemas.md``, or the file that it is given.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from schemas.codec import FOLDER, RECORDS, schema_of
 
-__all__ = ["PAGE", "render"]
+__all__ = ["PAGE", "render", "write"]
 
 PAGE = FOLDER.parent / "docs" / "reference" / "schemas.md"
 
@@ -66,10 +70,10 @@ def _kind(schema: Any, nested: list[Mapping[str, Any]]) -> str:
 
 
 def write(page: Path = PAGE) -> None:
-    """Write the page."""
+    """Write the page to ``page``, with the folders above it."""
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(render(), "utf-8")
 
 
 if __name__ == "__main__":
-    write()
+    write(*map(Path, sys.argv[1:2]))

@@ -348,6 +348,7 @@ class Frame(Record):
     positions: tuple[RawPosition, ...] = ()
     symbols: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    interval_ns: int = 60_000_000_000
     expected: int = 0
     slice_ns: Longs = field(default_factory=empty_longs)
     slice_rows: Ints = field(default_factory=empty_ints)

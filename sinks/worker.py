@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from sinks.protocol import Sink
 from streams.errors import BrokerError, SessiontapeError
-from streams.positions import Delivered
+from streams.positions import Delivered, FrameReader
+from streams.settings import Settings
+from streams.topics import Topics
 
-__all__ = ["Frames", "run"]
+__all__ = ["Frames", "has_caught_up", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +78,31 @@ def run(
         except SessiontapeError:
             batch.flush()
             raise
-        batch.take(delivered)
+        for item in delivered:
+            batch.take(item)
+            if batch.is_due():  # a poll may bring many batches
+                batch.flush()
         if batch.is_due():
             batch.flush()
         batch.report()
     batch.flush()
+
+
+def has_caught_up(settings: Settings) -> bool:
+    """Tell whether the sink has stored every frame that is on the session topic now.
+
+    Raises
+    ------
+    TopicError, BrokerError
+        The topic can't be read.
+    """
+    with FrameReader(settings, group=Topics(settings.namespace).sink) as reader:
+        committed = reader.committed()
+        # Not the end of the partition: behind the last frame come markers of transactions.
+        return all(
+            last is None or (committed[shard] or 0) > last.offset
+            for shard, last in reader.last().items()
+        )
 
 
 class _Batch:
@@ -97,12 +119,10 @@ class _Batch:
         self._reported_at = clock()
         self._rows_since_report = 0
 
-    def take(self, delivered: Sequence[Delivered]) -> None:
-        """Hand frames to the sink."""
-        if not delivered:
-            return
-        self._sink.write(delivered)
-        self._rows += sum(d.frame.rows for d in delivered)
+    def take(self, delivered: Delivered) -> None:
+        """Hand a frame to the sink."""
+        self._sink.write((delivered,))
+        self._rows += delivered.frame.rows
         if self._since is None:
             self._since = self._clock()
 

@@ -1,1 +1,52 @@
-"""sessiontape: a market-data session platform on Kafka."""
+"""sessiontape: a market-data session platform on Kafka.
+
+``from streams import SessionStream, SessionData`` is all a subscriber imports.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streams.client import (
+        BarRow,
+        Batch,
+        Position,
+        SessionData,
+        SessionStream,
+        Slice,
+        get_session_data,
+        reset_session_data,
+    )
+    from streams.digest import Digest
+    from streams.errors import SessiontapeError
+
+__all__ = [
+    "BarRow",
+    "Batch",
+    "Digest",
+    "Position",
+    "SessionData",
+    "SessionStream",
+    "SessiontapeError",
+    "Slice",
+    "get_session_data",
+    "reset_session_data",
+]
+
+_ELSEWHERE = {"Digest": "streams.digest", "SessiontapeError": "streams.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    # At first use: the workers import modules of this package and need no subscriber.
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(import_module(_ELSEWHERE.get(name, "streams.client")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions as GroupPartitions
@@ -166,7 +167,7 @@ class Coordinator:
         if delete_before > 0:
             places.append(TopicPartition(self.topics.session, shard, delete_before))
         for place, done in self._admin.delete_records([p for p in places if p.offset > 0]).items():
-            done.add_done_callback(lambda f, place=place: _report(place, f))
+            done.add_done_callback(partial(_report, place))
 
 
 def _report(place: TopicPartition, done: Any) -> None:
@@ -184,4 +185,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,10 @@ class _Chunk(NamedTuple):
     symbols: tuple[str, ...]
     bars: BarColumns
     known_ns: Longs
+
+
+_Column: TypeAlias = list[NDArray[Any]]
+"""A column in parts, one a batch."""
 
 
 def known_ns(slice_ns: Longs, slice_rows: Ints, row: Ints, rows: int) -> Longs:
@@ -164,27 +168,29 @@ def _take(session: str, chunks: Sequence[_Chunk], final: Any, known: Any) -> Non
     head = f"{session}\nbars\n{chr(10).join(names)}\n\n".encode()
     final.update(head)
     known.update(head)
-    if not chunks:
-        return
-    interval = _joined(chunks, "interval_ns")
-    ts = _joined(chunks, "ts_ns")
-    known_time = np.concatenate([chunk.known_ns for chunk in chunks])
-    revision = _joined(chunks, "revision")
-    values = [_joined(chunks, name) for name in _VALUES]
-    columns = [symbol, interval, ts, *values]
+    columns = [symbol, *(_of(chunks, name) for name in ("interval_ns", "ts_ns", *_VALUES))]
+    known_time = [chunk.known_ns for chunk in chunks]
+    revision = _of(chunks, "revision")
     for column in (*columns, known_time, revision):
-        known.update(_packed(column))
-    if not _is_final(symbol, interval, ts, known_time):
-        order = final_order(symbol, interval, ts, revision)
-        columns = [column[order] for column in columns]
+        _update(known, column)
+    if not _is_final(*columns[:3], known_time):
+        order = final_order(*(np.concatenate(column) for column in (*columns[:3], revision)))
+        columns = [[np.concatenate(column)[order]] for column in columns]
     for column in columns:
-        final.update(_packed(column))
+        _update(final, column)
 
 
-def _renumbered(chunks: Sequence[_Chunk]) -> tuple[list[str], NDArray[np.int32]]:
+def _of(chunks: Sequence[_Chunk], name: str) -> _Column:
+    return [getattr(chunk.bars, name) for chunk in chunks]
+
+
+def _update(running: Any, column: _Column) -> None:
+    for part in column:
+        running.update(np.ascontiguousarray(part, part.dtype.newbyteorder("<")))
+
+
+def _renumbered(chunks: Sequence[_Chunk]) -> tuple[list[str], _Column]:
     """Return the names that have rows, sorted, and the symbol column that counts in them."""
-    if not chunks:
-        return [], np.empty(0, np.int32)
     used: dict[tuple[str, ...], NDArray[np.intp]] = {}
     for symbols, bars, _ in chunks:
         counts = np.bincount(bars.symbol, minlength=len(symbols))
@@ -194,26 +200,25 @@ def _renumbered(chunks: Sequence[_Chunk]) -> tuple[list[str], NDArray[np.int32]]
     maps = {
         symbols: np.array([place.get(name, -1) for name in symbols], np.int32) for symbols in used
     }
-    return names, np.concatenate([maps[symbols][bars.symbol] for symbols, bars, _ in chunks])
+    return names, [
+        bars.symbol if list(symbols) == names else maps[symbols][bars.symbol]
+        for symbols, bars, _ in chunks
+    ]
 
 
-def _joined(chunks: Sequence[_Chunk], name: str) -> NDArray[Any]:
-    return np.concatenate([getattr(chunk.bars, name) for chunk in chunks])
-
-
-def _packed(column: NDArray[Any]) -> NDArray[Any]:
-    return np.ascontiguousarray(column, column.dtype.newbyteorder("<"))
-
-
-def _is_final(symbol: NDArray[np.int32], interval: Longs, ts: Longs, known: Longs) -> bool:
+def _is_final(symbols: _Column, intervals: _Column, starts: _Column, known: _Column) -> bool:
     """Tell whether rows as delivered are the final ones in their order: none late, none twice."""
-    if not np.array_equal(ts + interval, known):
-        return False
-    step = np.diff(known)
-    same = step == 0
-    if bool((interval == interval[0]).all()):
-        inner = symbol[1:] > symbol[:-1]
-    else:
-        longer = np.diff(interval)
-        inner = (longer > 0) | ((longer == 0) & (symbol[1:] > symbol[:-1]))
-    return bool(((step > 0) | (same & inner)).all())
+    before: tuple[int, int, int] = (-(2**63), 0, 0)
+    for symbol, interval, ts, known_ns in zip(symbols, intervals, starts, known, strict=True):
+        first = (int(known_ns[0]), int(interval[0]), int(symbol[0]))
+        if first <= before or not np.array_equal(ts + interval, known_ns):
+            return False
+        before = (int(known_ns[-1]), int(interval[-1]), int(symbol[-1]))
+        step = np.diff(known_ns)
+        is_next = symbol[1:] > symbol[:-1]
+        if not bool((interval == interval[0]).all()):
+            longer = np.diff(interval)
+            is_next = (longer > 0) | ((longer == 0) & is_next)
+        if not bool(((step > 0) | ((step == 0) & is_next)).all()):
+            return False
+    return True

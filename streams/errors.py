@@ -1,4 +1,4 @@
-"""Every error of sessiontape: one base, what went wrong as attributes, what to do in the message."""
+"""Every error of sessiontape: one base, what went wrong as attributes, what to do as message."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
@@ -17,6 +18,11 @@ __all__ = ["Config", "admin", "check_topics", "consumer_config", "create_topics"
 Config: TypeAlias = dict[str, str | int | float | bool]
 
 METADATA_TIMEOUT_S = 10.0
+METADATA_POLL_S = 0.05
+
+
+class MissingTopicError(TopicError):
+    """A topic is not there (yet)."""
 
 
 def client_config(settings: Settings) -> Config:
@@ -27,7 +33,7 @@ def client_config(settings: Settings) -> Config:
     config: Config = {
         "bootstrap.servers": settings.bootstrap_servers,
         "security.protocol": settings.security_protocol,
-        # What matters comes as an error of a call; the rest would fill the logs while brokers restart.
+        # What matters comes as an error of a call; the rest fills the logs while brokers restart.
         "log_level": 2,
         "reconnect.backoff.max.ms": 1_000,
     }
@@ -126,7 +132,19 @@ def create_topics(settings: Settings, shards: int) -> int:
             if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 msg = f"topic {name} can't be created: {exc.args[0].str()}"
                 raise BrokerError(msg) from exc
-    return check_topics(settings, {name: n for name, (n, _) in wanted.items()})
+    return _await_topics(settings, {name: n for name, (n, _) in wanted.items()})
+
+
+def _await_topics(settings: Settings, wanted: Mapping[str, int]) -> int:
+    """Wait until the brokers' metadata shows what was created: it follows a little later."""
+    deadline = time.monotonic() + METADATA_TIMEOUT_S
+    while True:
+        try:
+            return check_topics(settings, wanted)
+        except MissingTopicError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(METADATA_POLL_S)
 
 
 def check_topics(settings: Settings, wanted: Mapping[str, int] | Iterable[str]) -> int:
@@ -149,7 +167,7 @@ def check_topics(settings: Settings, wanted: Mapping[str, int] | Iterable[str]) 
     for name, count in counts.items():
         if name not in found:
             msg = f"topic {name} is missing: create the namespace with `sessiontape up`"
-            raise TopicError(msg)
+            raise MissingTopicError(msg)
         has = len(found[name].partitions)
         if count and has != count:
             msg = (

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from schemas import Codec, Command, Frame
@@ -90,11 +91,9 @@ class Owner:
         while True:
             self._wake.clear()
             may_open = await self._may_open()
-            release = await self._off_loop(
-                lambda may_open=may_open: self._shard.advance(time.time_ns(), may_open=may_open)
-            )
+            release = await self._off_loop(partial(self._advance, may_open))
             if release is not None:
-                await self._off_loop(lambda release=release: self._write(release))
+                await self._off_loop(partial(self._write, release))
             await self._tidy_up(release)
             if release is None:
                 await self._wait(may_open)
@@ -132,6 +131,9 @@ class Owner:
         if self._writer is not None:
             self._writer.close()
         self._thread.shutdown(wait=False)
+
+    def _advance(self, may_open: bool) -> Release | None:
+        return self._shard.advance(time.time_ns(), may_open=may_open)
 
     async def _off_loop(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
@@ -202,7 +204,7 @@ class Owner:
         needed = self._shard.readers_needed_at
         command = self._command
         if needed > self._passed and command is not None and command.readers:
-            self._passed = await self._off_loop(lambda: self._readers_at(command, self._number))
+            self._passed = await self._off_loop(partial(self._readers_at, command, self._number))
             return self._passed >= needed
         return True
 

@@ -157,7 +157,7 @@ class Shard:
         return opens[0] if len(opens) == kept else 0
 
     def due_ns(self) -> int | None:
-        """Return the wall time at which something falls due though nothing comes in, if any does."""
+        """Return the wall time at which something falls due by itself, None for nothing."""
         plan, tape = self._plan, self.tape
         if plan is None or self.is_idle or self.inbox.is_behind:
             return None
@@ -363,6 +363,7 @@ class Shard:
             positions=(place,),
             symbols=plan.symbols if event in ("open", "rows") else (),
             sources=tuple(self.inbox.sources),
+            interval_ns=plan.interval_ns,
             expected=len(plan.expected_ends(self.tape.number)),
             **changes,
         )

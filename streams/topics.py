@@ -10,7 +10,7 @@ from aiokafka.partitioner import murmur2
 __all__ = ["MESSAGE_BYTES", "PARTITIONER", "Topics", "shard_of", "shards_of"]
 
 PARTITIONER = "murmur2_random"
-"""librdkafka's name of Java's default partitioner: every producer of ours, and of others, sets it."""
+"""librdkafka's name of Java's default partitioner: every producer on raw topics sets it."""
 
 MESSAGE_BYTES = 900_000
 """What a message of ours holds at most; the broker's usual limit is 1 MB."""

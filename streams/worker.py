@@ -26,8 +26,8 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 FETCH_BYTES = 8 * 2**20
 
 
-class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer, reading what is committed; it asks for that only with its own exactly-once."""
+class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Reads what is committed; Faust asks for that only with an exactly-once of its own."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -36,16 +36,16 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return consumer
 
 
-class _Consumer(driver.Consumer):  # type: ignore[misc]
+class _Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
 
-class _Transport(driver.Transport):  # type: ignore[misc]
+class _Transport(driver.Transport):
     Consumer = _Consumer
 
 
-class _App(faust.App):  # type: ignore[misc]
+class _App(faust.App):
     def _new_transport(self) -> _Transport:
         return _Transport(self.conf.broker_consumer, self)
 
@@ -130,5 +130,3 @@ def run_app(app: Any, settings: Settings) -> None:
         workdir=Path.cwd(),
     )
     worker.execute_from_commandline()
-
-

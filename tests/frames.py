@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -197,7 +198,7 @@ class Tape:
         )
         cuts = (self.cuts or {}).get(shard, ())
         edges = [0, *sorted({c for c in cuts if 0 < c < len(times)}), len(times)]
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             yield self._frame(shard, day, names, times[start:end])
 
     def _frame(self, shard: int, day: Day, names: Sequence[str], times: Sequence[int]) -> Frame:
@@ -309,7 +310,8 @@ class MemoryReader:
         return []
 
     def last(self) -> dict[int, Delivered | None]:
-        return {shard: (self._there(shard) or [None])[-1] for shard in self.shards}
+        there = {shard: self._there(shard) for shard in self.shards}
+        return {shard: found[-1] if found else None for shard, found in there.items()}
 
     def starts(self) -> dict[int, int]:
         return {shard: f[0].offset if f else 0 for shard, f in enumerate(self._frames)}

@@ -1,0 +1,28 @@
+"""What subscribers use: the merged tape and the replica of the session."""
+
+from streams.client.batch import Batch, Position, Slice
+from streams.client.data import (
+    Flags,
+    SessionData,
+    get_session_data,
+    reset_session_data,
+)
+from streams.client.reader import Reader
+from streams.client.rows import BarRow
+from streams.client.state import History, Trailing
+from streams.client.stream import SessionStream
+
+__all__ = [
+    "BarRow",
+    "Batch",
+    "Flags",
+    "History",
+    "Position",
+    "Reader",
+    "SessionData",
+    "SessionStream",
+    "Slice",
+    "Trailing",
+    "get_session_data",
+    "reset_session_data",
+]

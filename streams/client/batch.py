@@ -20,10 +20,15 @@ from schemas.records import (
 )
 from streams.digest import known_ns
 
-__all__ = ["MARKS", "Batch", "Position", "Slice"]
+__all__ = ["MARKS", "PLACES", "ROWS", "Batch", "Position", "Slice"]
 
 MARKS = ("slice_expected", "slice_received", "slice_no_trade", "slice_missing")
 """The slice-complete marks; those of all shards add up."""
+
+PLACES = {"start": 0, "roll": 1, "open": 2, "rows": 3, "close": 4, "end": 5}
+"""The order of the events of a session."""
+
+ROWS = PLACES["rows"]
 
 
 @dataclass(frozen=True, slots=True, eq=True)
@@ -133,6 +138,9 @@ class Batch:
         Everything with a ready time up to and including it was delivered, by every shard.
     position
         Where to go on behind this batch.
+    slice_repeat
+        How many slices with its ready time a slice's shard had given out before: corrections
+        that came between two slices. Empty: none.
     """
 
     run: str
@@ -155,6 +163,7 @@ class Batch:
     slice_received: Ints = field(default_factory=empty_ints)
     slice_no_trade: Ints = field(default_factory=empty_ints)
     slice_missing: Ints = field(default_factory=empty_ints)
+    slice_repeat: Ints = field(default_factory=empty_ints)
     bars: BarColumns | None = None
     quotes: QuoteColumns | None = None
     ticks: TickColumns | None = None
@@ -207,8 +216,31 @@ class Batch:
                 **rows,
             )
 
-    def only(self, wanted: NDArray[np.bool_], kinds: frozenset[str]) -> Batch:
-        """Return the rows of the symbols ``wanted`` (a mask over ``symbols``) and of some kinds.
+    def cut(self, start: int, end: int, before: Position) -> Batch:
+        """Return slices [start, end) of it; ``before`` is the position in front of them."""
+        first, stop = int(self.slice_rows[:start].sum()), int(self.slice_rows[:end].sum())
+        changes: dict[str, Any] = {}
+        for kind in ("bars", "quotes", "ticks"):
+            columns = getattr(self, kind)
+            if columns is not None:
+                at, to = np.searchsorted(columns.row, (first, stop))
+                part = columns.take(slice(at, to))
+                changes[kind] = replace(part, row=part.row - np.int32(first))
+        for name in ("slice_ns", "slice_rows", "slice_corrections", *MARKS, "slice_repeat"):
+            changes[name] = getattr(self, name)[start:end]
+        if end < len(self.slice_ns):
+            clock_ns = int(self.slice_ns[end - 1])
+            repeat = int(self.slice_repeat[end - 1]) if len(self.slice_repeat) else 0
+            changes["clock_ns"] = clock_ns
+            changes["position"] = Position(
+                *(before.offsets, before.clocks, self.run, self.session, ROWS, clock_ns, repeat)
+            )
+        return replace(self, **changes)
+
+    def only(
+        self, wanted: NDArray[np.bool_], symbols: tuple[str, ...], kinds: frozenset[str]
+    ) -> Batch:
+        """Return the rows of the symbols ``wanted`` (a mask over all) and of some kinds.
 
         The marks stay those of the whole tape.
         """
@@ -234,7 +266,7 @@ class Batch:
         late_ends = starts + self.slice_corrections
         return replace(
             self,
-            symbols=tuple(s for s, is_in in zip(self.symbols, wanted, strict=True) if is_in),
+            symbols=symbols,
             slice_rows=(before[starts + self.slice_rows] - before[starts]).astype(np.int32),
             slice_corrections=(before[late_ends] - before[starts]).astype(np.int32),
             **changes,

@@ -6,90 +6,33 @@ assignment of a new state, and each read takes the state once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from threading import Lock
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from schemas.records import BarColumns, Longs, empty_longs
 from streams.client.batch import Batch
 from streams.client.convert import As, converted
-from streams.client.quotes import Quotes
-from streams.client.store import BAR, Bars, Store, View, packed
-from streams.digest import final_order
-from streams.intervals import MINUTE_NS, interval_name, interval_ns
+from streams.client.state import (
+    History,
+    Interval,
+    State,
+    Writer,
+    find,
+    place_of,
+    quality,
+    view_of,
+)
+from streams.client.store import BAR, Bars, blank
+from streams.intervals import interval_ns
 
-__all__ = ["Flags", "History", "SessionData", "Trailing", "get_session_data", "reset_session_data"]
+__all__ = ["Flags", "SessionData", "get_session_data", "reset_session_data"]
 
-Interval: TypeAlias = int | str
 Time: TypeAlias = int | datetime
 _NO_BARS = np.empty(0, BAR)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Trailing:
-    """Bars of a session that is over, as they were known at a reader's clock.
-
-    Attributes
-    ----------
-    session
-        Its label.
-    symbols
-        Names that the symbol column counts in.
-    bars
-        In any order; of each (symbol, interval, ts) the highest revision counts.
-    known_ns
-        When each was known, shape (bars,).
-    """
-
-    session: str
-    symbols: tuple[str, ...]
-    bars: BarColumns
-    known_ns: Longs
-
-
-class History(Protocol):
-    """Where a reader that joins late gets the sessions before it from."""
-
-    def __call__(self, before: str, sessions: int, clock_ns: int) -> Iterable[Trailing]:
-        """Return the last ``sessions`` sessions before the one labelled ``before``, ascending.
-
-        What was not known at ``clock_ns`` stays out.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Past:
-    session: str
-    views: Mapping[Interval, View]
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """All that readers see, at one moment."""
-
-    run: str = ""
-    session: str = ""
-    open_ns: int = 0
-    close_ns: int = 0
-    clock_ns: int = 0
-    is_open: bool = False
-    is_over: bool = False
-    is_incomplete: bool = False
-    reason: str = ""
-    symbols: tuple[str, ...] = ()
-    views: Mapping[Interval, View] = field(default_factory=dict)
-    base: View | None = None
-    quotes: Mapping[str, Any] = field(default_factory=dict)
-    expected: int = 0
-    unvouched_ns: Longs = field(default_factory=empty_longs)
-    past: tuple[_Past, ...] = ()
-    write: int = 0
 
 
 class SessionData:
@@ -114,111 +57,16 @@ class SessionData:
         self,
         session_minutes: int = 0,
         trailing_sessions: int = 5,
-        history: History | Callable[[str, int, int], Iterable[Trailing]] | None = None,
+        history: History | None = None,
     ) -> None:
-        self._session_minutes = session_minutes
-        self._trailing = trailing_sessions
-        self._history = history
-        self._stores: dict[int, Store] = {}
-        self._quotes = Quotes()
-        self._maps: dict[int, tuple[tuple[str, ...], int, Any]] = {}
-        self._expected = 0
-        self._state = _State()
+        self._writer = Writer(session_minutes, trailing_sessions, history)
+        self._state = State()
         self.caught_up = True
         """Whether the reader has reached the clock there was when it joined: set by its stream."""
 
-    # The writer
-
     def apply(self, batch: Batch) -> None:
         """Take the next batch of the tape in; only one thread may call it."""
-        state = self._state
-        if batch.event in ("start", "roll", "end"):
-            self._state = replace(state, is_open=False, write=state.write + 1)
-            return
-        if (batch.run, batch.session) != (state.run, state.session):
-            state = self._begin(batch, state)
-        write = state.write + 1
-        if batch.bars is not None and len(batch.bars):
-            self._take(batch, batch.bars, write)
-        if batch.quotes is not None:
-            self._quotes.take(batch.symbols, batch.quotes)
-        is_expected = batch.slice_expected > 0
-        unvouched = batch.slice_ns[is_expected & (batch.slice_missing > 0)]
-        views = {interval: store.view for interval, store in self._stores.items()}
-        is_over = state.is_over or batch.event == "close"
-        self._state = _State(
-            run=batch.run,
-            session=batch.session,
-            open_ns=batch.open_ns,
-            close_ns=batch.close_ns,
-            clock_ns=max(batch.clock_ns, state.clock_ns),
-            is_open=not is_over,
-            is_over=is_over,
-            is_incomplete=batch.incomplete or state.is_incomplete,
-            reason=batch.reason or state.reason,
-            symbols=batch.symbols or state.symbols,
-            views=_by_names(views),
-            base=views[min(views)] if views else None,
-            quotes=self._quotes.latest,
-            expected=state.expected + int(is_expected.sum()),
-            unvouched_ns=np.concatenate((state.unvouched_ns, unvouched))
-            if len(unvouched)
-            else state.unvouched_ns,
-            past=state.past,
-            write=write,
-        )
-
-    def _begin(self, batch: Batch, state: _State) -> _State:
-        """Start a session: what was becomes history."""
-        past: tuple[_Past, ...] = ()
-        if state.session and state.run == batch.run:
-            past = (*state.past, _Past(state.session, state.views))
-        elif self._history is not None and self._trailing:
-            given = self._history(batch.session, self._trailing, batch.open_ns)
-            past = tuple(_past_of(trailing) for trailing in given)
-        self._stores = {}
-        self._maps = {}
-        self._quotes = Quotes()
-        self._expected = max(batch.expected, self._session_minutes)
-        kept = past[len(past) - self._trailing :] if self._trailing < len(past) else past
-        return _State(run=batch.run, session=batch.session, past=kept, write=state.write)
-
-    def _take(self, batch: Batch, bars: BarColumns, write: int) -> None:
-        rows = packed(bars, batch.known_ns())
-        late = batch.late()
-        lengths = bars.interval_ns
-        first = int(lengths[0])
-        if lengths.strides == (0,) or bool((lengths == first).all()):
-            self._write(first, batch.symbols, bars.symbol, rows, late, write)
-            return
-        for length in np.unique(lengths).tolist():
-            mask = lengths == length
-            own_late = None if late is None else late[mask]
-            self._write(length, batch.symbols, bars.symbol[mask], rows[mask], own_late, write)
-
-    def _write(
-        self, length_ns: int, names: tuple[str, ...], symbol: Any, rows: Bars, late: Any, write: int
-    ) -> None:
-        store = self._stores.get(length_ns)
-        if store is None:
-            capacity = -(-max(self._expected, 1) * MINUTE_NS // length_ns)
-            store = self._stores[length_ns] = Store(names, capacity)
-        known = self._maps.get(length_ns)
-        if known is None or (known[0] is not names and known[0] != names):
-            store.extend(names)
-            place = {name: i for i, name in enumerate(store.view.symbols)}
-            is_same = names == store.view.symbols
-            at = None if is_same else np.array([place[name] for name in names], np.intp)
-            known = self._maps[length_ns] = (names, len(names), at)
-        if known[2] is not None:
-            symbol = known[2][symbol]
-        if late is None or not late.any():
-            store.append(symbol, rows, write)
-            return
-        fresh = ~late
-        if fresh.any():
-            store.append(symbol[fresh], rows[fresh], write)
-        store.correct(symbol[late], rows[late], write)
+        self._state = self._writer.next(self._state, batch)
 
     # Readers: bars of the session
 
@@ -228,7 +76,7 @@ class SessionData:
             view = self._state.views[interval]
             return view.latest[view.place[symbol]]
         except KeyError:
-            view_or_none, at = self._find(self._state, symbol, interval)
+            view_or_none, at = find(self._state.views, symbol, interval)
             return None if view_or_none is None else view_or_none.latest[at]
 
     def get_last_n_bars(
@@ -240,7 +88,7 @@ class SessionData:
             view = state.views[interval]
             at = view.place[symbol]
         except KeyError:
-            found, at = self._find(state, symbol, interval)
+            found, at = find(state.views, symbol, interval)
             if found is None:
                 return converted(_NO_BARS, as_)
             view = found
@@ -267,14 +115,14 @@ class SessionData:
 
         Times are ns since the epoch or aware datetimes; None: no bound.
         """
-        rows = self._bars(self._state, symbol, interval)
+        rows = _bars(self._state, symbol, interval)
         first = 0 if start is None else int(np.searchsorted(rows["ts_ns"], _ns(start)))
         last = len(rows) if end is None else int(np.searchsorted(rows["ts_ns"], _ns(end)))
         return converted(rows[first:last], as_)
 
     def get_bar_count(self, symbol: str, interval: Interval = 1) -> int:
         """Return the number of bars of a symbol in this session."""
-        view, at = self._find(self._state, symbol, interval)
+        view, at = find(self._state.views, symbol, interval)
         return 0 if view is None else int(view.counts[at])
 
     def get_latest_bars(
@@ -289,33 +137,29 @@ class SessionData:
             without a bar ``ts_ns`` is 0 and the prices are NaN.
         """
         state = self._state
-        view = _view(state, interval)
+        view = view_of(state.views, interval)
         if view is None:
-            size = len(state.symbols if symbols is None else symbols)
-            rows = np.zeros(size, BAR)
-            for name in ("open", "high", "low", "close"):
-                rows[name] = np.nan
-            return converted(rows, as_)
+            return converted(blank(len(state.symbols if symbols is None else symbols)), as_)
         if symbols is None:
-            return view.latest if as_ == "numpy" else converted(view.latest, as_)
-        if missing := [name for name in symbols if name not in view.place]:
-            blank = Store(tuple(missing), 0).view.latest[:1]
-            places = [view.place.get(name, len(view.latest)) for name in symbols]
-            return converted(np.concatenate((view.latest, blank))[places], as_)
-        return converted(view.latest[[view.place[name] for name in symbols]], as_)
+            return converted(view.latest, as_)
+        places = [view.place.get(name, -1) for name in symbols]
+        rows = view.latest[places]
+        if -1 in places:
+            rows[np.array(places) < 0] = blank(1)
+        return converted(rows, as_)
 
     def get_latest_bars_multi(
         self, symbols: Iterable[str], interval: Interval = 1
     ) -> dict[str, Any]:
         """Return the last bar of each symbol by name, None where there is none yet."""
-        view = _view(self._state, interval)
+        view = view_of(self._state.views, interval)
         if view is None:
             return dict.fromkeys(symbols)
         place, latest = view.place, view.latest
         try:
             return {name: latest[place[name]] for name in symbols}
         except KeyError:
-            found = {name: _place(view, name) for name in symbols}
+            found = {name: place_of(view, name) for name in symbols}
             return {name: None if at is None else latest[at] for name, at in found.items()}
 
     # Readers: history
@@ -330,7 +174,7 @@ class SessionData:
         past = self._state.past[-days_back:] if days_back > 0 else self._state.past
         found = {}
         for session in past:
-            view, at = _in(session.views, symbol, interval)
+            view, at = find(session.views, symbol, interval)
             if view is not None:
                 found[date.fromisoformat(session.session)] = converted(view.bars(at), as_)
         return found
@@ -340,9 +184,9 @@ class SessionData:
     ) -> Any:
         """Return the bars of the trailing sessions and of this one, ascending, as a copy."""
         state = self._state
-        parts = [_in(past.views, symbol, interval) for past in state.past]
+        parts = [find(past.views, symbol, interval) for past in state.past]
         rows = [view.bars(at) for view, at in parts if view is not None]
-        rows.append(self._bars(state, symbol, interval))
+        rows.append(_bars(state, symbol, interval))
         return converted(np.concatenate(rows), as_)
 
     # Readers: the state of the session
@@ -357,7 +201,7 @@ class SessionData:
         """
         state = self._state
         view = state.base
-        at = None if view is None else _place(view, symbol)
+        at = None if view is None else place_of(view, symbol)
         if view is None or at is None:
             values: tuple[Any, ...] = (0.0, None, None, None, 0)
         else:
@@ -371,7 +215,7 @@ class SessionData:
             "session_high": values[1],
             "session_low": values[2],
             "last_update": values[3],
-            "bar_quality": _quality(state, symbol),
+            "bar_quality": quality(state, symbol),
             "bar_count": values[4],
         }
 
@@ -383,7 +227,7 @@ class SessionData:
         nothing is expected yet. Longer intervals have the quality of their minutes.
         """
         interval_ns(interval)
-        return _quality(self._state, symbol)
+        return quality(self._state, symbol)
 
     def get_latest_quote(self, symbol: str) -> Any:
         """Return the last quote of a symbol in this session (`schemas.Quote`), None before it."""
@@ -427,14 +271,6 @@ class SessionData:
         """Return update flags of this reader's own, all clear."""
         return Flags(self)
 
-    @staticmethod
-    def _find(state: _State, symbol: str, interval: Interval) -> tuple[View | None, int]:
-        return _in(state.views, symbol, interval)
-
-    def _bars(self, state: _State, symbol: str, interval: Interval) -> Bars:
-        view, at = self._find(state, symbol, interval)
-        return _NO_BARS if view is None else view.bars(at)
-
 
 class Flags:
     """Which symbols have got rows since this reader last asked."""
@@ -455,61 +291,9 @@ class Flags:
             return frozenset(names)
 
 
-def _by_names(views: Mapping[int, View]) -> dict[Interval, View]:
-    """Return the views by name, and by number where that is whole minutes."""
-    found: dict[Interval, View] = {}
-    for length_ns, view in views.items():
-        found[interval_name(length_ns)] = view
-        minutes, rest = divmod(length_ns, MINUTE_NS)
-        if not rest:
-            found[minutes] = view
-    return found
-
-
-def _view_of(views: Mapping[Interval, View], interval: Interval) -> View | None:
-    view = views.get(interval)
-    return views.get(interval_name(interval_ns(interval))) if view is None else view
-
-
-def _view(state: _State, interval: Interval) -> View | None:
-    return _view_of(state.views, interval)
-
-
-def _place(view: View, symbol: str) -> int | None:
-    at = view.place.get(symbol)
-    return view.place.get(symbol.upper()) if at is None else at
-
-
-def _in(views: Mapping[Interval, View], symbol: str, interval: Interval) -> tuple[View | None, int]:
-    view = _view_of(views, interval)
-    at = None if view is None else _place(view, symbol)
-    return (None, 0) if at is None else (view, at)
-
-
-def _quality(state: _State, symbol: str) -> float | None:
-    name = symbol if symbol in state.symbols else symbol.upper()
-    if not state.expected or name not in state.symbols:
-        return None
-    missing = len(state.unvouched_ns)
-    view = state.base
-    at = None if view is None else view.place.get(name)
-    if missing and view is not None and at is not None:
-        rows = view.bars(at)
-        missing -= int(np.isin(rows["ts_ns"] + rows["interval_ns"], state.unvouched_ns).sum())
-    return 100.0 * (state.expected - missing) / state.expected
-
-
-def _past_of(trailing: Trailing) -> _Past:
-    rows = packed(trailing.bars, trailing.known_ns)
-    views = {}
-    for length in np.unique(trailing.bars.interval_ns).tolist():
-        mask = trailing.bars.interval_ns == length
-        symbol, own = trailing.bars.symbol[mask], rows[mask]
-        order = final_order(symbol, own["interval_ns"], own["ts_ns"], own["revision"])
-        store = Store(trailing.symbols, int(np.bincount(symbol).max()))
-        store.append(symbol[order].astype(np.intp), own[order], 0)
-        views[length] = store.view
-    return _Past(trailing.session, _by_names(views))
+def _bars(state: State, symbol: str, interval: Interval) -> Bars:
+    view, at = find(state.views, symbol, interval)
+    return _NO_BARS if view is None else view.bars(at)
 
 
 def _ns(time: Time) -> int:

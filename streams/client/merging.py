@@ -14,14 +14,12 @@ import numpy as np
 
 from schemas import Frame
 from schemas.records import Ints
-from streams.client.batch import Batch, Position
+from streams.client.batch import PLACES, ROWS, Batch, Position
 from streams.client.pieces import Piece, merged
 
 __all__ = ["Merger"]
 
 _FAR = 2**63 - 1
-_PLACES = {"start": 0, "roll": 1, "open": 2, "rows": 3, "close": 4, "end": 5}
-_ROWS, _OPEN = _PLACES["rows"], _PLACES["open"]
 
 
 class _Stage(NamedTuple):
@@ -57,8 +55,8 @@ class _Shard:
         """Stage of what comes next; None if that can't be known yet."""
         if self.queue:
             return self.queue[0].stage
-        if self.stage is not None and self.stage.place in (_OPEN, _ROWS):
-            return self.stage._replace(place=_ROWS)
+        if self.stage is not None and self.stage.place in (PLACES["open"], ROWS):
+            return self.stage._replace(place=ROWS)
         return None
 
 
@@ -127,20 +125,20 @@ class Merger:
         if self._run and frame.run != self._run:
             return
         run = self._runs.setdefault(frame.run, frame.command)
-        place = _PLACES[frame.event]
+        place = PLACES[frame.event]
         session = "\U0010ffff" if frame.event == "end" else frame.session
         before = (shard.clock_ns, shard.repeat)
         has_slices = len(frame.slice_ns) > 0
-        if place not in (_ROWS, _PLACES["close"]) or not has_slices:
+        if place not in (ROWS, PLACES["close"]) or not has_slices:
             shard.queue.append(_Item(_Stage(run, session, place), frame, offset, before))
             shard.clock_ns, shard.repeat = frame.clock_ns, 0
         if has_slices:
-            rows = _Stage(run, session, _ROWS)
+            rows = _Stage(run, session, ROWS)
             repeat = self._repeat(shard, frame)
             shard.queue.append(_Item(rows, frame, offset, before, repeat))
-            if place == _PLACES["close"]:
+            if place == PLACES["close"]:
                 shard.queue.append(_Item(_Stage(run, session, place), frame, offset, before))
-        if place == _ROWS and not has_slices and before[0] == frame.clock_ns:
+        if place == ROWS and not has_slices and before[0] == frame.clock_ns:
             shard.repeat = before[1]
 
     def _repeat(self, shard: _Shard, frame: Frame) -> Ints | None:
@@ -162,6 +160,11 @@ class Merger:
         return found
 
     @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return len(self._shards)
+
+    @property
     def position(self) -> Position:
         """Where to go on behind what was given out."""
         return self._out
@@ -173,7 +176,7 @@ class Merger:
         if len(known) < len(heads) or (self._align and not self._aligned(known)):
             return False
         stage = min(shard.head or known[0] for shard in self._shards)
-        if stage.place == _ROWS:
+        if stage.place == ROWS:
             return self._rows(stage, found)
         self._event(stage, found)
         return True
@@ -198,7 +201,7 @@ class Merger:
         frames = [item.frame for item in items]
         for frame in frames:
             self._shards[frame.shard].stage = stage
-        if stage.place == _OPEN:
+        if stage.place == PLACES["open"]:
             self._names = _Names()
             for frame in frames:
                 self._names.add(frame.symbols)

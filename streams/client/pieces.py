@@ -51,7 +51,9 @@ def merged(pieces: Sequence[Piece], maps: Sequence[Ints | None]) -> dict[str, An
     if len(pieces) == 1 and pieces[0].is_whole and maps[0] is None:
         frame = pieces[0].frame
         names = ("sources", "slice_ns", "slice_rows", "slice_corrections", *MARKS, *_KINDS)
-        return {name: getattr(frame, name) for name in names}
+        repeat = pieces[0].repeat
+        more = {} if repeat is None else {"slice_repeat": repeat}
+        return {**{name: getattr(frame, name) for name in names}, **more}
     of_piece, slices = _slices(pieces)
     sources = tuple(sorted({name for piece in pieces for name in piece.frame.sources}))
     late = bool(slices["slice_corrections"].any())
@@ -81,6 +83,8 @@ def _slices(pieces: Sequence[Piece]) -> tuple[list[NDArray[np.intp]], dict[str, 
     place = np.empty(len(ns), np.intp)
     place[order] = np.cumsum(is_new) - 1
     columns: dict[str, Any] = {"slice_ns": ns_ordered[is_new]}
+    if repeat.any():
+        columns["slice_repeat"] = repeat_ordered[is_new]
     for name in ("slice_rows", "slice_corrections", *MARKS):
         column = np.concatenate([getattr(p.frame, name)[p.start : p.end] for p in pieces])
         sums = np.bincount(place, column, len(columns["slice_ns"]))  # exact below 2**53

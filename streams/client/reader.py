@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from schemas import Frame
-from streams.client.batch import Position
+from streams.client.batch import ROWS, Position
 from streams.errors import ConfigError
 
-__all__ = ["DeliveredFrame", "Reader", "Start", "first_offsets"]
+__all__ = ["DeliveredFrame", "Reader", "Start", "first_position"]
 
-Start: TypeAlias = Literal["session", "first", "now"] | int | Mapping[int, int]
-"""Where a stream begins: see `SessionStream`."""
+Start: TypeAlias = str | int | Mapping[int, int]
+"""Where a stream begins, ``"session"``, ``"first"``, ``"now"`` or more: see `SessionStream`."""
+
+_ANY_REPEAT = 2**31 - 1
 
 
 class DeliveredFrame(Protocol):
@@ -64,10 +66,10 @@ class Reader(Protocol):
         ...
 
 
-def first_offsets(
+def first_position(
     start: Start, reader: Reader, last: Mapping[int, DeliveredFrame | None]
-) -> dict[int, int]:
-    """Return the offset of every shard at which a stream that begins at ``start`` reads first.
+) -> Position:
+    """Return where a stream that begins at ``start`` reads first, given each shard's last frame.
 
     Raises
     ------
@@ -78,16 +80,29 @@ def first_offsets(
         if set(start) != set(last):
             msg = f"the position is one of the shards {sorted(start)}, the tape has {sorted(last)}"
             raise ConfigError(msg)
-        return dict(start)
-    if start == "now":
-        return dict(reader.ends())
+        return start if isinstance(start, Position) else Position(dict(start))
     starts = dict(reader.starts())
+    if start == "now":
+        return _behind(last, starts)
     if start == "session":
-        return {shard: _open_offset(last[shard], starts[shard]) for shard in last}
+        return Position({shard: _open_offset(last[shard], starts[shard]) for shard in last})
     if start == "first" or isinstance(start, int):
-        return starts
+        return Position(starts)
     msg = f"a stream starts at session, first, now, a time in ns or a position, not {start!r}"
     raise ConfigError(msg)
+
+
+def _behind(last: Mapping[int, DeliveredFrame | None], starts: Mapping[int, int]) -> Position:
+    """Return the position behind everything; what only some shards have said counts as said."""
+    there = {shard: delivered for shard, delivered in last.items() if delivered is not None}
+    offsets = {**starts, **{shard: delivered.offset + 1 for shard, delivered in there.items()}}
+    clocks = {shard: (delivered.frame.clock_ns, 0) for shard, delivered in there.items()}
+    if not there:
+        return Position(offsets)
+    furthest = max((delivered.frame for delivered in there.values()), key=lambda f: f.clock_ns)
+    return Position(
+        offsets, clocks, furthest.run, furthest.session, ROWS, furthest.clock_ns, _ANY_REPEAT
+    )
 
 
 def _open_offset(last: DeliveredFrame | None, start: int) -> int:
@@ -97,8 +112,3 @@ def _open_offset(last: DeliveredFrame | None, start: int) -> int:
     if last.frame.event == "open" or last.frame.open_offset < 0:
         return last.offset
     return max(last.frame.open_offset, start)
-
-
-def is_place(start: Start) -> bool:
-    """Tell whether a start is a position that a stream gave out."""
-    return isinstance(start, Position)

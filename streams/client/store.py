@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from schemas.records import BarColumns, Floats, Longs
 from streams.digest import final_order
 
-__all__ = ["BAR", "Bars", "Store", "View", "packed"]
+__all__ = ["BAR", "Bars", "Store", "View", "blank", "packed"]
 
 BAR = np.dtype(
     (
@@ -36,8 +36,18 @@ BAR = np.dtype(
 Bars: TypeAlias = NDArray[Any]
 """Rows of `BAR`, shape (bars,)."""
 
+# numpy moves records field by field, but what it takes for plain bytes at once: 42 and 5 ns a row.
+_BYTES = np.dtype((np.void, BAR.itemsize))
 _MOST_FOR_RADIX = 1 << 16
 _SPARE = 16
+
+
+def blank(size: int) -> Bars:
+    """Return rows of symbols that have no bar: ``ts_ns`` 0, prices NaN."""
+    rows = np.zeros(size, BAR)
+    for name in ("open", "high", "low", "close"):
+        rows[name] = np.nan
+    return rows
 
 
 def packed(bars: BarColumns, known_ns: Longs) -> Bars:
@@ -118,9 +128,7 @@ class Store:
         if not new:
             return
         old, more = self.view, len(new)
-        nothing = np.zeros(more, BAR)
-        for name in ("open", "high", "low", "close"):
-            nothing[name] = np.nan
+        nothing = blank(more)
         self._has_own = np.concatenate((self._has_own, np.zeros(more, bool)))
         self._resize(len(seen) + more, self._capacity)
         self.view = View(
@@ -153,13 +161,14 @@ class Store:
         target = np.empty(len(rows), np.intp)
         target[order] = np.arange(len(rows))
         target += (np.arange(size) * self._capacity + old.counts - starts)[symbol]
-        flat = self._block.reshape(-1)
+        flat = self._block.reshape(-1).view(_BYTES)
+        raw = rows.view(_BYTES)
         if self._own:
             self._append_own(order, starts, ends, rows)
             in_block = ~self._has_own[symbol]
-            flat[target[in_block]] = rows[in_block]
+            flat[target[in_block]] = raw[in_block]
         else:
-            flat[target] = rows
+            flat[target] = raw
         present = np.flatnonzero(more)
         last = order[ends[present] - 1]
         self._publish(present, rows[last], counts, readable, write)

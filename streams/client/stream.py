@@ -3,69 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Self
+from threading import Lock
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from streams import settings as settings_module
-from streams.client.batch import Batch, Position, Slice
+from streams.client.batch import Batch, Slice
+from streams.client.choice import Choice
 from streams.client.data import SessionData
 from streams.client.merging import Merger
-from streams.client.reader import Reader, Start, first_offsets
+from streams.client.reader import Reader, Start, first_position
+from streams.client.rows import BarRow, bar_rows
 from streams.errors import ConfigError
 from streams.positions import FrameReader
-from streams.settings import Settings
+from streams.settings import Settings, load
 
-__all__ = ["BarRow", "SessionStream"]
+__all__ = ["SessionStream", "Until"]
 
-KINDS = frozenset({"bars", "quotes", "ticks"})
+Until: TypeAlias = Literal["end", "never", "idle"]
+"""When iteration is over: see `SessionStream`."""
 
-
-@dataclass(frozen=True, slots=True)
-class BarRow:
-    """One bar as it came: plain values.
-
-    Attributes
-    ----------
-    symbol
-        Its symbol.
-    ts_ns, interval_ns
-        Start and length, ns; the start since the epoch, UTC.
-    open, high, low, close, volume
-        Its values.
-    known_ns
-        Session clock at which it was known.
-    revision
-        0 when first delivered, counted up by corrections.
-    is_correction
-        Whether it was delivered behind the clock.
-    session
-        Label of its session.
-    """
-
-    symbol: str
-    ts_ns: int
-    interval_ns: int
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    known_ns: int
-    revision: int
-    is_correction: bool
-    session: str
+POLL_S = 0.2
+_FAR = 2**63 - 1
 
 
 class SessionStream:
     """The tape of a namespace, all shards merged in one order, each row exactly once.
 
     Iterate `frames`, `slices` or `rows` (or ``aframes``, ``aslices``, ``arows`` under asyncio);
-    the stream itself iterates slices. ``data`` is the state of the session at what was given out.
+    the stream itself iterates slices. With slices and rows ``data`` moves slice by slice, so it
+    never knows more than the slice at hand; with frames it stands behind the whole batch.
 
     Parameters
     ----------
@@ -109,157 +78,205 @@ class SessionStream:
         kinds: Sequence[str] = ("bars",),
         start: Start = "session",
         run: str | None = None,
-        until: str = "end",
+        until: Until = "end",
         data: SessionData | None = None,
         settings: Settings | None = None,
         bootstrap_servers: str | None = None,
         group: str = "",
         reader: Reader | None = None,
     ) -> None:
-        if unknown := set(kinds) - KINDS:
-            msg = f"kinds are bars, quotes and ticks, not {', '.join(sorted(unknown))}"
-            raise ConfigError(msg)
         if until not in ("end", "never", "idle"):
             msg = f"a stream goes on until end, never or idle, not {until!r}"
             raise ConfigError(msg)
         self.data = SessionData() if data is None else data
-        self._patterns = (symbols,) if isinstance(symbols, str) else tuple(symbols)
-        self._has_glob = isinstance(symbols, str)
-        self._kinds = frozenset(kinds)
+        self._choice = Choice(symbols, kinds)
         self._until = until
         self._from_ns = start if isinstance(start, int) else 0
-        self._mask: tuple[tuple[str, ...], NDArray[np.bool_]] = ((), np.zeros(0, bool))
-        self._is_over = False
+        self._ready: deque[Batch] = deque()
+        self._at = 0
+        self._lock = Lock()
         self._is_closed = False
-        if reader is None:
-            reader = _broker_reader(settings, namespace, bootstrap_servers, group)
-        self._reader = reader
+        self._reader = reader or _broker_reader(settings, namespace, bootstrap_servers, group)
         try:
-            last = reader.last()
-            offsets = first_offsets(start, reader, last)
-            self._target = {s: d.offset for s, d in last.items() if d and d.offset >= offsets[s]}
-            reader.assign(offsets)
+            last = self._reader.last()
+            self.position = self._before = first_position(start, self._reader, last)
+            """Where to go on behind what was given out: store it with your own results."""
+            self._reader.assign(self.position.offsets)
         except BaseException:
-            reader.close()
+            self._reader.close()
             raise
+        self._target = {
+            shard: delivered.offset
+            for shard, delivered in last.items()
+            if delivered is not None and delivered.offset >= self.position[shard]
+        }
         self.data.caught_up = not self._target
         self._is_over = until == "idle" and not self._target
-        position = start if isinstance(start, Position) else Position(offsets)
-        self._merger = Merger(
-            len(last), position, align=start in ("session", "now"), run=run or ""
-        )
-
-    @property
-    def position(self) -> Position:
-        """Where to go on behind what was given out: store it with your own results."""
-        return self._merger.position if self._given is None else self._given
-
-    _given: Position | None = None
-
-    @property
-    def has_caught_up(self) -> bool:
-        """Whether all that was on the tape at the start was given out."""
-        return self.data.caught_up
+        is_anywhere = start in ("session", "now")
+        self._merger = Merger(len(last), self.position, align=is_anywhere, run=run or "")
 
     def frames(self, timeout_s: float | None = None) -> Iterator[Batch]:
-        """Give batches in order; stop after ``timeout_s`` without one (None: wait for ever)."""
-        waited = 0.0
-        step = 1.0 if timeout_s is None else min(max(timeout_s, 0.0), 1.0)
-        while not self._is_over and not self._is_closed:
-            batches = self.poll(step)
-            yield from self._handed(batches)
-            waited = 0.0 if batches else waited + step
-            if timeout_s is not None and waited >= timeout_s:
-                return
+        """Give batches in order; over after ``timeout_s`` without one (None: it waits for ever)."""
+        return self._walk(timeout_s, by_slice=False)
 
-    def poll(self, timeout_s: float = 0.0) -> list[Batch]:
-        """Return the batches that are out by now, after waiting up to ``timeout_s`` for some.
-
-        ``data`` and ``position`` move when a batch is handed on: call `take` on each.
-        """
-        delivered = self._reader.poll(timeout_s)
-        found: list[Batch] = []
-        for number, one in enumerate(delivered, 1):
-            self._merger.add(one.frame, one.offset)
-            target = self._target.get(one.frame.shard)
-            if target is not None and one.offset >= target:
-                del self._target[one.frame.shard]
-            if number % self._merger.shards == 0 or number == len(delivered):
-                found += self._merger.drain()
-        return [batch for one in found if (batch := self._chosen(one)) is not None]
-
-    def take(self, batch: Batch) -> Batch:
-        """Feed ``data`` with a batch of `poll` and move ``position`` behind it; return it."""
-        self.data.apply(batch)
-        self._given = batch.position
-        if batch.event == "end" and self._until == "end":
-            self._is_over = True
-        return batch
-
-    def _handed(self, batches: Sequence[Batch]) -> Iterator[Batch]:
-        for number, batch in enumerate(batches, 1):
-            if number == len(batches):
-                self._mark()
-            yield self.take(batch)
-            if self._is_over and self._until == "end":
-                return
-        if not batches:
-            self._mark()
-
-    def _mark(self) -> None:
-        """Note whether all that was there at the start is out with this batch."""
-        if not self._target:
-            self.data.caught_up = True
-            self._is_over = self._is_over or self._until == "idle"
+    def aframes(self, timeout_s: float | None = None) -> AsyncIterator[Batch]:
+        """Give batches in order as `frames` does; the event loop goes on while it waits."""
+        return self._awalk(timeout_s, by_slice=False)
 
     def slices(self, timeout_s: float | None = None) -> Iterator[Slice]:
         """Give slices in order, each when it is complete."""
-        for batch in self.frames(timeout_s):
-            yield from batch.slices()
+        for part in self._walk(timeout_s, by_slice=True):
+            yield from part.slices()
+
+    async def aslices(self, timeout_s: float | None = None) -> AsyncIterator[Slice]:
+        """Give slices in order as `slices` does."""
+        async for part in self._awalk(timeout_s, by_slice=True):
+            for found in part.slices():
+                yield found
 
     def rows(self, timeout_s: float | None = None) -> Iterator[BarRow]:
-        """Give bars one by one, in order."""
-        for batch in self.frames(timeout_s):
-            yield from bar_rows(batch)
+        """Give bars one by one, in order; ``position`` moves with the last row of a slice."""
+        for part in self._walk(timeout_s, by_slice=True):
+            yield from self._row_by_row(part)
+
+    async def arows(self, timeout_s: float | None = None) -> AsyncIterator[BarRow]:
+        """Give bars one by one as `rows` does."""
+        async for part in self._awalk(timeout_s, by_slice=True):
+            for row in self._row_by_row(part):
+                yield row
 
     def __iter__(self) -> Iterator[Slice]:
         """Give slices in order."""
         return self.slices()
 
-    async def aframes(self, timeout_s: float | None = None) -> AsyncIterator[Batch]:
-        """Give batches in order; waiting happens on another thread, ``data`` moves on this one."""
-        waited = 0.0
-        step = 0.2 if timeout_s is None else min(max(timeout_s, 0.0), 0.2)
-        while not self._is_over and not self._is_closed:
-            batches = await self._apoll(step)
-            for batch in self._handed(batches):
-                yield batch
-            waited = 0.0 if batches else waited + step
-            if timeout_s is not None and waited >= timeout_s:
-                return
-
-    async def _apoll(self, timeout_s: float) -> list[Batch]:
-        """Poll on a thread; a cancelled reader still waits for it, so no frame is lost."""
-        polling = asyncio.ensure_future(asyncio.to_thread(self.poll, timeout_s))
-        try:
-            return await asyncio.shield(polling)
-        except asyncio.CancelledError:
-            for batch in await polling:
-                self._late.append(batch)
-            raise
-
-    async def aslices(self, timeout_s: float | None = None) -> AsyncIterator[Slice]:
-        """Give slices in order, each when it is complete."""
-        async for batch in self.aframes(timeout_s):
-            for found in batch.slices():
-                yield found
-
-    async def arows(self, timeout_s: float | None = None) -> AsyncIterator[BarRow]:
-        """Give bars one by one, in order."""
-        async for batch in self.aframes(timeout_s):
-            for row in bar_rows(batch):
-                yield row
-
     def __aiter__(self) -> AsyncIterator[Slice]:
         """Give slices in order."""
         return self.aslices()
+
+    def commit(self) -> None:
+        """Commit the offsets of ``position`` for the group, synchronously.
+
+        Offsets alone tell whole frames: with more than one shard store ``position`` itself.
+
+        Raises
+        ------
+        BrokerError
+            The broker did not take them.
+        """
+        with self._lock:
+            self._reader.commit(self.position.offsets)
+
+    def close(self) -> None:
+        """Stop reading; an iteration under way ends. A second call does nothing."""
+        self._is_over = True
+        with self._lock:
+            if not self._is_closed:
+                self._is_closed = True
+                self._reader.close()
+
+    def __enter__(self) -> Self:
+        """Return the stream."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Return the stream."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it."""
+        await asyncio.to_thread(self.close)
+
+    def _walk(self, timeout_s: float | None, *, by_slice: bool) -> Iterator[Batch]:
+        waited = 0.0
+        while not self._is_over:
+            if self._ready:
+                waited = 0.0
+                if (batch := self._next(by_slice=by_slice)) is not None:
+                    yield batch
+            elif timeout_s is not None and waited >= timeout_s:
+                return
+            else:
+                step = POLL_S if timeout_s is None else min(POLL_S, timeout_s - waited)
+                self._fill(step)
+                waited += step
+
+    async def _awalk(self, timeout_s: float | None, *, by_slice: bool) -> AsyncIterator[Batch]:
+        waited = 0.0
+        while not self._is_over:
+            if self._ready:
+                waited = 0.0
+                if (batch := self._next(by_slice=by_slice)) is not None:
+                    yield batch
+            elif timeout_s is not None and waited >= timeout_s:
+                return
+            else:
+                step = POLL_S if timeout_s is None else min(POLL_S, timeout_s - waited)
+                # Cancelled here, the thread still puts what came where the next call finds it.
+                await asyncio.to_thread(self._fill, step)
+                waited += step
+
+    def _fill(self, timeout_s: float) -> None:
+        """Wait for frames; put what is out by now where `_next` takes it from."""
+        with self._lock:
+            if self._is_closed:
+                return
+            delivered = self._reader.poll(timeout_s)
+            for number, one in enumerate(delivered, 1):
+                self._merger.add(one.frame, one.offset)
+                if one.offset >= self._target.get(one.frame.shard, _FAR):
+                    del self._target[one.frame.shard]
+                if number % self._merger.shards == 0 or number == len(delivered):
+                    self._ready += [self._choice.of(batch) for batch in self._merger.drain()]
+            if not self._ready:
+                self._note_if_caught_up()
+
+    def _next(self, *, by_slice: bool) -> Batch | None:
+        """Hand on what is first in line: a batch, or its next slice; None before the start time."""
+        batch = self._ready[0]
+        start, end = self._at, len(batch.slice_ns)
+        unwanted = int(np.searchsorted(batch.slice_ns, self._from_ns))
+        is_wanted = batch.clock_ns >= self._from_ns and start >= unwanted
+        if not is_wanted:
+            end = unwanted
+        elif by_slice and end:
+            end = start + 1
+        part = batch
+        if (start, end) != (0, len(batch.slice_ns)):
+            part = batch.cut(start, end, self.position)
+        self._at = end
+        if end == len(batch.slice_ns):
+            self._at = 0
+            self._ready.popleft()
+            if not self._ready:
+                self._note_if_caught_up()
+            if batch.event == "end" and self._until == "end":
+                self._is_over = True
+        self.data.apply(part)
+        self._before, self.position = self.position, part.position
+        return part if is_wanted else None
+
+    def _row_by_row(self, part: Batch) -> Iterator[BarRow]:
+        after, self.position = self.position, self._before
+        rows = list(bar_rows(part))
+        yield from rows[:-1]
+        self.position = after
+        yield from rows[-1:]
+
+    def _note_if_caught_up(self) -> None:
+        """Note when all that was there at the start is out."""
+        if not self._target:
+            self.data.caught_up = True
+            self._is_over = self._is_over or self._until == "idle"
+
+
+def _broker_reader(
+    settings: Settings | None, namespace: str | None, servers: str | None, group: str
+) -> FrameReader:
+    settings = settings or load()
+    changes = {"namespace": namespace, "bootstrap_servers": servers}
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    return FrameReader(settings.but(**wanted) if wanted else settings, group)

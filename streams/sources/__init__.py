@@ -10,7 +10,7 @@
                                        interval, scale
 ``parquet:PATH[?key=value&…]``         a Parquet file, or a folder of them; same keys
 ``clickhouse:WHERE[?key=value&…]``     a DSN (``http://user:password@host:port/database``) or a
-                                       chDB folder; keys: table
+                                       chDB folder; keys: database, table
 =====================================  ============================================================
 
 Options follow the first ``?`` and are joined by ``&``; a synthetic market has nothing else, so
@@ -20,6 +20,8 @@ its options follow the colon, joined by ``,``. Each module documents its own.
 from __future__ import annotations
 
 from streams.errors import ConfigError
+from streams.sources.clickhouse import ClickHouseSource
+from streams.sources.columnar import ColumnarSource
 from streams.sources.lean import LeanSource
 from streams.sources.protocol import Answer, BadRow, Block, Part, Source
 from streams.sources.rows import load_range
@@ -52,5 +54,6 @@ def open_source(uri: str) -> Source:
         raise ConfigError(msg)
     if scheme == "lean":
         return LeanSource.open(place, options)
-    msg = f"{scheme} is not there yet"
-    raise ConfigError(msg)
+    if scheme == "clickhouse":
+        return ClickHouseSource.open(place, options)
+    return ColumnarSource.open(scheme, place, options)

@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv

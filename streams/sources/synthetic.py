@@ -37,6 +37,7 @@ Hashes: TypeAlias = NDArray[np.uint64]
 PATTERNS = 32
 BLOCK_ROWS = 13_500
 """Rows of a block: what fits in one message, and in the cache while it is made."""
+ALL_BITS = 2**64 - 1
 CYCLE = 256
 """Sessions between the fixed points of the walk by the day: over years a price comes back."""
 DAY_NS = 1440 * MINUTE_NS
@@ -158,7 +159,7 @@ class SyntheticSource:
         """Take minutes away, hold late bars back in ``late``, make bars senseless."""
         if not (self.missing or self.bad or self.late):
             return block
-        minutes = (block.ts_ns // MINUTE_NS).astype(np.uint64)
+        minutes = (block.ts_ns // MINUTE_NS).view(np.uint64)
         dice = _mix(_keys(self.seed, block.symbols)[block.symbol] ^ _mix(minutes))
         if self.missing:
             kept = _share(dice) >= self.missing
@@ -234,7 +235,9 @@ def _patterns(seed: int, session: int, minutes: int) -> _Patterns:
     weight = busy / (busy.sum() / minutes)
     elapsed = np.concatenate(([0.0], np.cumsum(weight)))
     elapsed /= elapsed[-1]
-    raw = np.random.Philox(key=_pair(seed, session)).random_raw(3 * PATTERNS * minutes)
+    raw = np.random.Philox(key=np.array([seed, session & ALL_BITS], np.uint64)).random_raw(
+        3 * PATTERNS * minutes
+    )
     steps, wicks, trades = raw.reshape(3, PATTERNS, minutes)
     scale = np.sqrt(np.diff(elapsed))
     walk = np.zeros((PATTERNS, minutes + 1))
@@ -272,7 +275,7 @@ class _Paths:
         sigma = 0.008 + 0.017 * _share(_mix(keys + np.uint64(1)))
         opens = _level(keys, sigma, session)
         swing = opens * sigma
-        today = _mix(keys ^ _mix(np.full(len(keys), session, np.uint64)))
+        today = _mix(keys ^ _mix(np.full(len(keys), session & ALL_BITS, np.uint64)))
         first = 2.0 * _share(today) - 1.0
         second = np.sqrt(1.0 - first * first)
         return cls(
@@ -320,7 +323,7 @@ def _level(keys: Hashes, sigma: Floats, session: int) -> Floats:
 
 
 def _at(keys: Hashes, session: int) -> Floats:
-    salt = _mix(np.full(1, 2 * session + 1, np.uint64))
+    salt = _mix(np.full(1, (2 * session + 1) & ALL_BITS, np.uint64))
     return _normal(_mix(keys + salt))
 
 
@@ -347,10 +350,6 @@ def _normal(bits: Hashes) -> Floats:
     total = parts.sum(axis=-1, dtype=np.int64).astype(np.float64)
     normal: Floats = (total - 2.0 * 65535.0) / (65536.0 * math.sqrt(4.0 / 12.0))
     return normal
-
-
-def _pair(seed: int, session: int) -> Longs:
-    return np.array([seed, session], np.int64)
 
 
 @lru_cache(maxsize=8)

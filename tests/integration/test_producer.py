@@ -322,9 +322,7 @@ def test_killed_in_the_middle_it_sends_the_same_blocks_again(
     assert len(again) > len(before) > 0
     for first, second in zip(before, again, strict=False):
         assert Codec().encode(first) == Codec().encode(second)
-    expected, _, _ = load_range(
-        open_source(MARKET), symbols, DAY.open_ns, NEXT.close_ns
-    )
+    expected, _, _ = load_range(open_source(MARKET), symbols, DAY.open_ns, NEXT.close_ns)
     assert sorted(rows(again)) == sorted(rows(expected))
     assert everything[-1].blocks == len(again)
 

@@ -184,6 +184,15 @@ def test_more_rows_than_are_counted_beforehand() -> None:
     assert not counts(rows, np.dtype("<i8")).flags.writeable
 
 
+def test_a_frame_without_rows_and_slices() -> None:
+    opened = frame(event="open", rows=0, bars=None)
+    names = [name for name in names_of(opened) if name.startswith("slice_")]
+    bare = Frame(**{n: getattr(opened, n) for n in names_of(opened) if n not in names})
+    decoded = CODEC.decode(CODEC.encode(bare))
+    assert image(decoded) == image(bare)
+    assert all(len(getattr(decoded, name)) == 0 for name in names)
+
+
 def test_columns_may_be_left_out() -> None:
     """As a third party may send them: empty counts, revisions and conditions, one value for all."""
     some = 4

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,9 @@ def test_both_read_each_other(name: str, number: int, data: st.DataObject) -> No
 def test_todays_schemas_are_recorded(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert capsys.readouterr().err == ""
+    command = [sys.executable, "-m", "schemas.compatibility"]
+    assert subprocess.run(command, check=False).returncode == 0
+    assert subprocess.run([*command, "forget"], check=False, capture_output=True).returncode == 2
 
 
 def field(schema: dict[str, Any], name: str) -> dict[str, Any]:

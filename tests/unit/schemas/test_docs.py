@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from schemas import docs, schema_of
@@ -23,5 +25,9 @@ def test_every_field_is_on_it() -> None:
 
 
 def test_writing(tmp_path: Path) -> None:
-    docs.write(tmp_path / "reference" / "schemas.md")
-    assert (tmp_path / "reference" / "schemas.md").read_text("utf-8") == docs.render()
+    page = tmp_path / "reference" / "schemas.md"
+    docs.write(page)
+    assert page.read_text("utf-8") == docs.render()
+    page.unlink()
+    subprocess.run([sys.executable, "-m", "schemas.docs", str(page)], check=True)
+    assert page.read_text("utf-8") == docs.render()

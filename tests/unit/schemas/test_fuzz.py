@@ -113,4 +113,4 @@ def test_forged_numbers_cost_neither_memory_nor_time(name: str, data: st.DataObj
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60

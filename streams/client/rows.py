@@ -1,0 +1,63 @@
+"""Bars one by one, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from streams.client.batch import Batch
+
+__all__ = ["BarRow", "bar_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class BarRow:
+    """One bar as it came.
+
+    Attributes
+    ----------
+    symbol
+        Its symbol.
+    ts_ns, interval_ns
+        Start, ns since the epoch, UTC, and length in ns.
+    open, high, low, close, volume
+        Its values.
+    revision
+        0 when first delivered, counted up by corrections.
+    known_ns
+        Session clock at which it was known.
+    is_correction
+        Whether it was delivered behind the clock.
+    session
+        Label of its session.
+    """
+
+    symbol: str
+    ts_ns: int
+    interval_ns: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    revision: int
+    known_ns: int
+    is_correction: bool
+    session: str
+
+
+_COLUMNS = ("ts_ns", "interval_ns", "open", "high", "low", "close", "volume", "revision")
+
+
+def bar_rows(batch: Batch) -> Iterator[BarRow]:
+    """Give the bars of a batch one by one, in order."""
+    bars = batch.bars
+    if bars is None:
+        return
+    late = batch.late()
+    corrected = [False] * len(bars) if late is None else late.tolist()
+    names = [batch.symbols[i] for i in bars.symbol.tolist()]
+    columns = [getattr(bars, name).tolist() for name in _COLUMNS]
+    known = batch.known_ns().tolist()
+    sessions = [batch.session] * len(bars)
+    yield from map(BarRow, names, *columns, known, corrected, sessions)

@@ -1,0 +1,383 @@
+"""The whole stack on one machine: broker, topics and workers, started, watched and stopped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from sinks.owner import owner_of
+from streams.errors import SessiontapeError, TopicError
+from streams.kafka import admin, check_topics, create_topics
+from streams.local.broker import LocalBroker
+from streams.local.process import ProcessRecord
+from streams.local.state import StackState, locked, stack_states, state_path
+from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
+from streams.settings import Settings
+from streams.topics import Topics
+
+__all__ = ["Stack", "broker_folder", "running_stack", "stop_all"]
+
+READY_S = 60.0
+READY_POLL_S = 0.02
+ASK_S = 2.0
+STOP_S = 45.0
+BROKER_POLL_S = 0.1
+
+Tell = Callable[[str], None]
+
+
+class Stack:
+    """Broker, topics and workers of one namespace; ``with`` starts and stops them.
+
+    Parameters
+    ----------
+    settings
+        What to start; with ``bootstrap_servers`` the brokers are somebody else's.
+    coordinators
+        Number of coordinator processes.
+    tables, sink
+        Whether there are the session_data tables and the sink.
+    source
+        URI of the source that a producer answers requests from; empty for none.
+    partitions
+        Shards of the namespace; None takes those it has, or those of the settings.
+    kind
+        ``up`` or ``replay``, for whoever finds it.
+    tell
+        Told in words what is done and what goes wrong.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        coordinators: int = 1,
+        tables: bool = True,
+        sink: bool = True,
+        source: str = "",
+        partitions: int | None = None,
+        kind: str = "replay",
+        tell: Tell = lambda _: None,
+    ) -> None:
+        self.settings = settings.but(data_dir=settings.data_dir.expanduser().absolute())
+        self.partitions = partitions or 0
+        self._specs = _specs(coordinators, tables=tables, sink=sink, source=source)
+        self._tell = tell
+        self._broker: LocalBroker | None = None
+        self._path = state_path(self.settings.data_dir, settings.namespace)
+        self._state = StackState(settings.namespace, kind, ProcessRecord.of(psutil.Process()))
+        self._writing = threading.Lock()
+        self._supervisor: Supervisor | None = None
+        self._stopped = threading.Event()
+        self._watch = threading.Thread(target=self._watch_broker, name="broker", daemon=True)
+        self._failure: SessiontapeError | None = None
+        self._is_ours = False
+
+    def __enter__(self) -> Self:
+        """Start it; when that fails nothing of it is left."""
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop it."""
+        self.stop()
+
+    def start(self) -> None:
+        """Start what is not there and wait until all of it works.
+
+        Raises
+        ------
+        SessiontapeError
+            A stack of this namespace runs already.
+        BrokerError, TopicError, WorkerError
+            Broker, topics or workers can't be had.
+        """
+        folder = self.settings.data_dir
+        with locked(folder):
+            self._claim()
+            if not self.settings.bootstrap_servers:
+                self._start_broker()
+        self.partitions = self._topics()
+        self._doing("starting the workers")
+        self._supervisor = Supervisor(self.settings, self._tell, self._processes)
+        self._supervisor.start(self._specs)
+        if self._broker is not None and self._state.owns_broker:
+            self._watch.start()
+        self._await_ready()
+        self._write(is_ready=True, doing="")
+
+    def stop(self) -> None:
+        """Stop the workers, and the broker with the last stack that uses it."""
+        self._stopped.set()
+        if self._watch.is_alive():
+            self._watch.join()
+        if self._supervisor is not None:
+            self._supervisor.stop()
+            self._supervisor = None
+        if not self._is_ours:
+            return
+        with locked(self.settings.data_dir):
+            others = [s for s in stack_states(self.settings.data_dir) if s.is_live]
+            others = [s for s in others if s.namespace != self.settings.namespace]
+            if self._broker is not None and self._state.owns_broker and not others:
+                self._broker.stop()
+            self._path.unlink(missing_ok=True)
+            self._is_ours = False
+
+    def check(self) -> None:
+        """Raise what can't be mended: a worker or the broker that does not stay up."""
+        if self._supervisor is not None:
+            self._supervisor.check()
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def processes(self) -> dict[str, psutil.Process]:
+        """Its processes by name, the broker too if it is ours."""
+        found = {} if self._supervisor is None else self._supervisor.processes
+        if self._broker is not None and self._broker.pid is not None:
+            with suppress(psutil.NoSuchProcess):
+                found["broker"] = psutil.Process(self._broker.pid)
+        return found
+
+    @property
+    def broker(self) -> LocalBroker | None:
+        """The local broker, None when the brokers are somebody else's."""
+        return self._broker
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Groups of the workers that read the session topic."""
+        return readers_of(self.settings, [spec.name for spec in self._specs])
+
+    @property
+    def has_producer(self) -> bool:
+        """Whether a producer of its own answers requests."""
+        return any(spec.name == "producer" for spec in self._specs)
+
+    # Start.
+
+    def _claim(self) -> None:
+        found = StackState.read(self._path)
+        if found is not None and found.is_live:
+            msg = (
+                f"a stack of namespace {found.namespace} runs already (pid {found.owner.pid}): "
+                "use it, end it with `sessiontape down`, or take another --namespace"
+            )
+            raise SessiontapeError(msg)
+        if found is not None and (left := found.end_workers()):
+            self._tell(f"ended what a killed stack had left: {', '.join(left)}")
+        self._is_ours = True
+        self._write(doing="starting")
+
+    def _start_broker(self) -> None:
+        folder = self.settings.data_dir
+        owns = any(s.owns_broker for s in stack_states(folder) if s.is_live)
+        broker = LocalBroker.find(broker_folder(self.settings))
+        if broker is None:
+            broker = LocalBroker(broker_folder(self.settings), cache_dir=self.settings.cache_dir)
+            # Written first: whoever finds us dead knows that the broker was ours.
+            self._write(owns_broker=True)
+            self._broker = broker
+            broker.start(progress=self._doing)
+        else:
+            self._write(owns_broker=owns)
+        self._broker = broker
+        self.settings = self.settings.but(bootstrap_servers=broker.bootstrap_servers)
+        self._write(bootstrap_servers=broker.bootstrap_servers)
+
+    def _topics(self) -> int:
+        shards = self.partitions
+        if not shards:
+            try:
+                shards = check_topics(self.settings, (Topics(self.settings.namespace).session,))
+            except TopicError:
+                shards = self.settings.partitions
+        return create_topics(self.settings, shards)
+
+    def _await_ready(self) -> None:
+        deadline_s = time.monotonic() + READY_S
+        waiting = list(self._specs)
+        client = admin(self.settings)
+        while waiting:
+            self.check()
+            groups = {name for spec in waiting if (name := _group(self.settings, spec))}
+            found = _members(client, groups)
+            waiting = [spec for spec in waiting if not self._is_up(spec, found)]
+            if waiting and time.monotonic() > deadline_s:
+                raise WorkerError(
+                    f"did not take up its work in {READY_S:.0f} s",
+                    worker=waiting[0].name,
+                    log=log_path(self.settings, waiting[0].name),
+                )
+            if waiting:
+                self._doing(f"waiting for {', '.join(spec.name for spec in waiting)}")
+                self._stopped.wait(READY_POLL_S)
+
+    def _is_up(self, spec: WorkerSpec, found: Mapping[str, tuple[int, int]]) -> bool:
+        """Tell whether a worker has taken up its work, by what can be seen from outside."""
+        group = _group(self.settings, spec)
+        if group:
+            members, shards = found.get(group, (0, 0))
+            wanted = sum(_group(self.settings, other) == group for other in self._specs)
+            return members == wanted and shards >= self.partitions
+        if self.settings.clickhouse_dsn:
+            log = log_path(self.settings, spec.name)
+            return "up: " in log.read_text(encoding="utf-8", errors="replace")
+        owner = owner_of(self.settings)
+        process = self.processes.get(spec.name)
+        return owner is not None and bool(owner.port) and process == _process(owner.pid)
+
+    # Watch.
+
+    def _watch_broker(self) -> None:
+        broker = self._broker
+        if broker is None:
+            return
+        while not self._stopped.wait(BROKER_POLL_S):
+            if broker.running:
+                continue
+            self._tell("the broker died: starting it again")
+            try:
+                with locked(self.settings.data_dir):
+                    if LocalBroker.find(broker.data_dir) is None:
+                        broker.start()
+            except SessiontapeError as exc:
+                self._failure = exc
+                self._write(failure=str(exc))
+                return
+
+    def _processes(self, processes: Mapping[str, psutil.Process]) -> None:
+        records = {}
+        for name, process in processes.items():
+            with suppress(psutil.NoSuchProcess):
+                records[name] = ProcessRecord.of(process)
+        if self._is_ours:
+            self._write(workers=records)
+
+    def _doing(self, what: str) -> None:
+        if what != self._state.doing:
+            self._tell(what)
+            self._write(doing=what)
+
+    def _write(self, **changes: object) -> None:
+        with self._writing:
+            self._state = self._state.but(**changes)
+            self._state.write(self._path)
+
+
+def broker_folder(settings: Settings) -> Path:
+    """Return the folder of the local broker."""
+    return settings.data_dir.expanduser().absolute() / "broker"
+
+
+def running_stack(settings: Settings) -> StackState | None:
+    """Return the stack of the namespace that runs on the data folder, None if none does."""
+    state = StackState.read(state_path(settings.data_dir, settings.namespace))
+    return state if state is not None and state.is_live else None
+
+
+def readers_of(settings: Settings, workers: Sequence[str]) -> tuple[str, ...]:
+    """Return the groups of those workers that read the session topic."""
+    topics = Topics(settings.namespace)
+    groups = {"sink": topics.sink, "tables": topics.tables}
+    return tuple(group for name, group in groups.items() if name in workers)
+
+
+def stop_all(settings: Settings, tell: Tell = lambda _: None) -> int:
+    """End every stack of the data folder and its broker; return how many things were ended.
+
+    Raises
+    ------
+    SessiontapeError
+        A stack did not stop in time.
+    """
+    folder, ended = settings.data_dir.expanduser().absolute(), 0
+    for state in stack_states(folder) if folder.is_dir() else []:
+        owner = state.owner.process()
+        if owner is not None:
+            tell(f"stopping namespace {state.namespace} (pid {owner.pid})")
+            owner.terminate()
+            try:
+                owner.wait(STOP_S)
+            except psutil.TimeoutExpired:
+                tell(f"pid {owner.pid} did not stop in {STOP_S:.0f} s: killed")
+                owner.kill()
+                owner.wait(STOP_S)
+            ended += 1
+        ended += len(state.end_workers())
+        state_path(folder, state.namespace).unlink(missing_ok=True)
+    broker = LocalBroker.find(broker_folder(settings))
+    if broker is not None:
+        tell(f"stopping the broker (pid {broker.pid})")
+        broker.stop()
+        ended += 1
+    return ended
+
+
+def _specs(coordinators: int, *, tables: bool, sink: bool, source: str) -> list[WorkerSpec]:
+    """Return the workers in the order in which they are stopped: from the source down."""
+    found = []
+    if source:
+        found.append(WorkerSpec("producer", ("streams.producer", "--source", source)))
+    for number in range(1, coordinators + 1):
+        found.append(WorkerSpec(f"coordinator-{number}", ("streams.coordinator",), 5.0))
+    if tables:
+        found.append(WorkerSpec("tables", ("streams.tables",)))
+    if sink:
+        found.append(WorkerSpec("sink", ("sinks",), 20.0))
+    return found
+
+
+def _group(settings: Settings, spec: WorkerSpec) -> str:
+    """Return the consumer group whose members show that a worker is up; the sink has none."""
+    topics = Topics(settings.namespace)
+    kind = spec.name.partition("-")[0]
+    groups = {
+        "coordinator": topics.coordinator,
+        "tables": topics.tables,
+        "producer": topics.producer,
+    }
+    return groups.get(kind, "")
+
+
+def _members(client: AdminClient, groups: set[str]) -> dict[str, tuple[int, int]]:
+    """Return of each group that stands still its members and how many partitions they hold."""
+    found = {}
+    asked = (
+        client.describe_consumer_groups(sorted(groups), request_timeout=ASK_S) if groups else {}
+    )
+    for group, answer in asked.items():
+        try:
+            described = answer.result(2 * ASK_S)
+        except (KafkaException, TimeoutError):
+            continue  # a broker that was just made has no coordinator of groups yet
+        if described.state.name != "STABLE":
+            continue
+        held = [len(member.assignment.topic_partitions) for member in described.members]
+        found[group] = (len(held), sum(held))
+    return found
+
+
+def _process(pid: int) -> psutil.Process | None:
+    with suppress(psutil.Error):
+        return psutil.Process(pid)
+    return None

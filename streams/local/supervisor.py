@@ -1,0 +1,136 @@
+"""``python -m streams.local.supervisor``: a stack that stays up, settings from the environment.
+
+`sessiontape up` starts it in a session of its own, and reads what it is at in its state file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import psutil
+
+from streams.errors import SessiontapeError
+from streams.local.process import end
+from streams.local.stack import STOP_S, Stack, running_stack
+from streams.local.state import StackState, state_path
+from streams.local.workers import WorkerError, WorkerSpec, log_path, spawn_worker
+from streams.settings import Settings, load
+
+__all__ = ["main", "start_detached"]
+
+log = logging.getLogger("sessiontape.supervisor")
+
+CHECK_S = 0.2
+FOLLOW_S = 0.05
+
+
+def start_detached(
+    settings: Settings,
+    *,
+    coordinators: int = 1,
+    tables: bool = True,
+    sink: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
+) -> StackState:
+    """Start a stack that outlives us; return its state when all of it works.
+
+    Raises
+    ------
+    SessiontapeError
+        One of this namespace runs already.
+    WorkerError
+        It did not come up; the message ends with the end of its log.
+    """
+    found = running_stack(settings)
+    if found is not None:
+        msg = (
+            f"a stack of namespace {found.namespace} runs already (pid {found.owner.pid}): "
+            "use it, or end it with `sessiontape down`"
+        )
+        raise SessiontapeError(msg)
+    argv = ["streams.local.supervisor", f"--coordinators={coordinators}"]
+    argv += [] if tables else ["--no-tables"]
+    argv += [] if sink else ["--no-sink"]
+    spec = WorkerSpec("supervisor", tuple(argv))
+    process = spawn_worker(spec, log_path(settings, spec.name), settings)
+    try:
+        return _follow(settings, process, tell)
+    except BaseException:
+        end(process, STOP_S)
+        raise
+
+
+def _follow(
+    settings: Settings, process: psutil.Process, tell: Callable[[str], None]
+) -> StackState:
+    path, said = state_path(settings.data_dir, settings.namespace), ""
+    while True:
+        state = StackState.read(path)
+        if state is not None and state.owner.pid == process.pid:
+            if state.is_ready:
+                return state
+            if state.doing and state.doing != said:
+                said = state.doing
+                tell(said)
+        try:
+            code = process.wait(FOLLOW_S)
+        except psutil.TimeoutExpired:
+            continue
+        name = "supervisor"
+        reason = f"ended with code {code} before all was up"
+        raise WorkerError(reason, worker=name, log=log_path(settings, name))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Keep a stack up until SIGTERM or SIGINT; return 0 then, 1 when it can't be kept up."""
+    parser = argparse.ArgumentParser("python -m streams.local.supervisor")
+    parser.add_argument("--coordinators", type=int, default=1)
+    parser.add_argument("--no-tables", dest="tables", action="store_false")
+    parser.add_argument("--no-sink", dest="sink", action="store_false")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    stop = threading.Event()
+
+    def asked(*_: object) -> None:
+        if not stop.is_set():
+            stop.set()
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, asked)
+    try:
+        stack = Stack(
+            load(),
+            coordinators=given.coordinators,
+            tables=given.tables,
+            sink=given.sink,
+            kind="up",
+            tell=log.info,
+        )
+        with stack:
+            log.info("up: namespace=%s", stack.settings.namespace)
+            _keep(stack)
+    except KeyboardInterrupt:
+        log.info("down")
+    except SessiontapeError as exc:
+        log.error("%s", exc)  # noqa: TRY400 - one sentence that says what to do
+        return 1
+    return 0
+
+
+def _keep(stack: Stack) -> None:
+    while True:
+        stack.check()
+        time.sleep(CHECK_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Rows to the state of a session, symbol by symbol: pure numpy.
+
+Sums are taken row by row in the order of the tape, so that they do not depend on how the tape was
+cut into frames; a correction has the state of its symbol built again from the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.records import BarColumns, Floats, Frame, Ints, Longs
+from streams.merge import concatenate, merge_bars
+
+__all__ = ["SessionState"]
+
+
+class SessionState:
+    """State of one session of one shard.
+
+    Parameters
+    ----------
+    frame
+        The open frame of the session.
+
+    Attributes
+    ----------
+    run, label
+        Run and label of the session.
+    symbols
+        Symbols of the shard, sorted; arrays have one value each.
+    open, high, low, close, volume, turnover
+        Of the session so far; NaN, or 0 for the sums, where no bar came. ``turnover`` is the sum
+        of volume * (high + low + close) / 3, the usual stand-in where trades are not known.
+    last
+        Latest bar: its six fields by name.
+    bars
+        Number of bars.
+    row
+        Number of the last row of each symbol; -1 before the first.
+    updated_ns
+        Session clock of the symbol's last change; 0 before the first.
+    expected
+        Bars of a symbol expected so far.
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        size = len(frame.symbols)
+        self.run, self.label = frame.run, frame.session
+        self.symbols = frame.symbols
+        self.interval_ns = frame.interval_ns
+        self.expected = 0
+        self.open = np.full(size, np.nan)
+        self.high = np.full(size, -np.inf)
+        self.low = np.full(size, np.inf)
+        self.close = np.full(size, np.nan)
+        self.volume = np.zeros(size)
+        self.turnover = np.zeros(size)
+        self.bars = np.zeros(size, np.int64)
+        self.row = np.full(size, -1, np.int64)
+        self.updated_ns = np.zeros(size, np.int64)
+        self.last: dict[str, NDArray[Any]] = {
+            name: np.zeros(size, np.int64 if name == "ts_ns" else np.float64) for name in _LAST
+        }
+        self._rows: list[BarColumns] = []
+
+    def fold(self, frame: Frame) -> NDArray[np.bool_]:
+        """Take the rows of the next frame; return which symbols changed, shape (symbols,)."""
+        changed = np.zeros(len(self.symbols), np.bool_)
+        self.expected += int(np.count_nonzero(frame.slice_expected))
+        if frame.bars is None:
+            return changed
+        known_ns = np.repeat(frame.slice_ns, frame.slice_rows)
+        numbers = frame.first_row + frame.bars.row
+        is_ours = frame.bars.interval_ns == self.interval_ns
+        bars = frame.bars
+        if not is_ours.all():
+            bars, known_ns, numbers = bars.take(is_ours), known_ns[is_ours], numbers[is_ours]
+        late = self._corrections(frame, is_ours)
+        self._rows.append(bars)
+        changed[bars.symbol] = True
+        self.row[bars.symbol] = numbers
+        self.updated_ns[bars.symbol] = known_ns
+        touched = np.unique(bars.symbol[late])
+        if len(touched):
+            bars = self._start_again(touched, bars)
+        self._add(bars)
+        return changed
+
+    def _corrections(self, frame: Frame, is_ours: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which of our rows are corrections: the first ones of their slice."""
+        starts = np.cumsum(frame.slice_rows) - frame.slice_rows
+        place = np.arange(frame.rows) - np.repeat(starts, frame.slice_rows)
+        late: NDArray[np.bool_] = place < np.repeat(frame.slice_corrections, frame.slice_rows)
+        if frame.bars is not None and len(frame.bars) < frame.rows:
+            late = late[frame.bars.row]
+        return late[is_ours]
+
+    def _start_again(self, touched: Ints, bars: BarColumns) -> BarColumns:
+        """Clear some symbols; return what is to be added: all their rows, and the new of others."""
+        self.open[touched], self.close[touched] = np.nan, np.nan
+        self.high[touched], self.low[touched] = -np.inf, np.inf
+        for sums in (self.volume, self.turnover, self.bars):
+            sums[touched] = 0
+        mine = [part.take(np.isin(part.symbol, touched)) for part in self._rows]
+        others = bars.take(~np.isin(bars.symbol, touched))
+        return concatenate([merge_bars(mine), others])
+
+    def _add(self, bars: BarColumns) -> None:
+        symbol = bars.symbol
+        # Of repeated indices the last one is assigned: backwards, that is the first bar.
+        first = symbol[::-1]
+        opens = np.full(len(self.symbols), np.nan)
+        opens[first] = bars.open[::-1]
+        self.open = np.where(np.isnan(self.open), opens, self.open)
+        self.close[symbol] = bars.close
+        for name, column in self.last.items():
+            column[symbol] = getattr(bars, name)
+        np.maximum.at(self.high, symbol, bars.high)
+        np.minimum.at(self.low, symbol, bars.low)
+        np.add.at(self.volume, symbol, bars.volume)
+        typical = (bars.high + bars.low + bars.close) / 3
+        np.add.at(self.turnover, symbol, bars.volume * typical)
+        np.add.at(self.bars, symbol, 1)
+
+    def vwap(self) -> Floats:
+        """Return turnover ÷ volume of each symbol, NaN without volume."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            average: Floats = np.where(self.volume > 0, self.turnover / self.volume, np.nan)
+        return average
+
+    def quality(self) -> Floats:
+        """Return the bars of each symbol in % of those expected so far, 100 before the first."""
+        if self.expected == 0:
+            return np.full(len(self.symbols), 100.0)
+        share: Floats = 100.0 * self.bars / self.expected
+        return share
+
+    def values(self, which: Longs) -> list[dict[str, Any]]:
+        """Return the state of some symbols, by their numbers, as plain values for a table."""
+        vwap, quality = self.vwap(), self.quality()
+        return [self._value(number, vwap, quality) for number in which.tolist()]
+
+    def _value(self, number: int, vwap: Floats, quality: Floats) -> dict[str, Any]:
+        has_bars = bool(self.bars[number])
+        plain = {name: getattr(self, name)[number].item() for name in ("volume", "bars", "row")}
+        prices = {
+            name: getattr(self, name)[number].item() if has_bars else None
+            for name in ("open", "high", "low", "close")
+        }
+        last = {name: column[number].item() for name, column in self.last.items()}
+        return {
+            "symbol": self.symbols[number],
+            "bar": last if has_bars else None,
+            **prices,
+            **plain,
+            "vwap": None if np.isnan(vwap[number]) else vwap[number].item(),
+            "expected": self.expected,
+            "quality": quality[number].item(),
+            "updated_ns": {"bars": self.updated_ns[number].item() or None},
+        }
+
+
+_LAST: Sequence[str] = ("ts_ns", "open", "high", "low", "close", "volume")

@@ -1,0 +1,243 @@
+"""Rows of CSV and Parquet files, file by file, as they stand there."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from schemas.records import Floats, Ints, Longs
+from streams.errors import SourceError
+from streams.sources.columns import FIELDS, PRICES, Columns
+from streams.sources.lines import Lines, Place
+from streams.sources.protocol import BadRow
+from streams.sources.times import NO_TIME, day_times, epoch_times
+
+__all__ = ["NO_ROWS", "Form", "Rows", "csv_rows", "group_spans", "opened", "parquet_rows"]
+
+LEAN_NAME = re.compile(r"(\d{8})_([^_]+)_minute_trade\.csv")
+LEAN_TYPES = {"timestamp": pa.int64(), **dict.fromkeys((*PRICES, "volume"), pa.float64())}
+WHOLE = re.compile(r"\s*[+-]?\d+\s*")
+NUMBER = re.compile(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*")
+ZONED = re.compile(r".*(Z|[+-]\d\d:?\d\d)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the files are to be read: the options of the URI."""
+
+    mapping: Mapping[str, str]
+    zone: str
+    symbol: str
+    interval_ns: int
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Rows of one file, or of a part of it, as they stand there."""
+
+    path: str
+    symbols: tuple[str, ...]
+    symbol: Ints
+    ts_ns: Longs
+    prices: tuple[Floats, ...]
+    volume: Floats
+    where: Place
+
+    def take(self, rows: Any) -> Rows:
+        """Return the rows at some positions."""
+        at = np.arange(len(self.ts_ns))[rows]
+        return Rows(
+            self.path,
+            self.symbols,
+            self.symbol[rows],
+            self.ts_ns[rows],
+            tuple(price[rows] for price in self.prices),
+            self.volume[rows],
+            lambda row: self.where(int(at[row])),
+        )
+
+
+NO_ROWS = Rows(
+    "",
+    (),
+    np.empty(0, np.int32),
+    np.empty(0, np.int64),
+    tuple(np.empty(0, np.float64) for _ in PRICES),
+    np.empty(0, np.float64),
+    lambda row: (row, b""),
+)
+
+
+def csv_rows(path: Path, form: Form, bad: deque[BadRow]) -> Iterator[Rows]:
+    """Give the rows of one CSV file, none if it can't be read."""
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        bad.append(BadRow(str(path), 0, f"it can't be read: {exc.strerror}"))
+        return
+    first, _, rest = data.partition(b"\n")
+    lean = LEAN_NAME.fullmatch(path.name)
+    try:
+        if lean and NUMBER.fullmatch(first.decode().partition(",")[0]):
+            yield _lean_rows(path, data, lean, form, bad)
+            return
+        header = next(csv.reader([first.decode("utf-8-sig").rstrip("\r")]), [])
+        columns = Columns.of(header, form.mapping, str(path))
+    except (UnicodeDecodeError, csv.Error):
+        bad.append(BadRow(str(path), 1, "the header is no text", first))
+        return
+    except SourceError as exc:
+        bad.append(BadRow(str(path), 1, exc.reason, first))
+        return
+    types = _types(header, columns, rest)
+    table = Lines(rest, 2).table(types)
+    for fault in table.faults:
+        bad.append(BadRow(str(path), fault.line, fault.reason, fault.text))
+    yield _rows(path, table.columns, form, columns.fixed_point, table.where)
+
+
+def _types(header: Sequence[str], columns: Columns, rest: bytes) -> dict[str, pa.DataType | None]:
+    """Return the types of all columns, those that are wanted by their field, from the first row."""
+    names = {columns[field]: field for field in FIELDS}
+    sample = next((line for line in rest.split(b"\n", 20) if line.strip()), b"")
+    fields = next(csv.reader([sample.decode(errors="replace")]), [])
+    types: dict[str, pa.DataType | None] = {}
+    for n in range(len(header)):
+        name = names.get(n)
+        text = fields[n] if n < len(fields) else ""
+        if name is None:
+            types[f"#{n}"] = None
+        elif name == "timestamp":
+            types[name] = _time_type(text)
+        elif name == "symbol":
+            types[name] = pa.string()
+        elif name in PRICES and columns.fixed_point and WHOLE.fullmatch(text):
+            types[name] = pa.int64()
+        else:
+            types[name] = pa.float64()
+    return types
+
+
+def _time_type(text: str) -> pa.DataType:
+    if WHOLE.fullmatch(text):
+        return pa.int64()
+    if NUMBER.fullmatch(text):
+        return pa.float64()
+    return pa.timestamp("ns", "UTC") if ZONED.fullmatch(text) else pa.timestamp("ns")
+
+
+def _lean_rows(
+    path: Path, data: bytes, lean: re.Match[str], form: Form, bad: deque[BadRow]
+) -> Rows:
+    table = Lines(data).table(LEAN_TYPES)
+    symbol = form.symbol or lean[2].upper()
+    for fault in table.faults:
+        bad.append(BadRow(str(path), fault.line, fault.reason, fault.text, symbol))
+    day = datetime.strptime(lean[1], "%Y%m%d").date()  # noqa: DTZ007 - a day has no zone
+    time_ms = table.columns["timestamp"].to_numpy()
+    return Rows(
+        str(path),
+        (symbol,),
+        np.zeros(len(time_ms), np.int32),
+        day_times(time_ms, form.zone or "America/New_York", day),
+        tuple(table.columns[p].to_numpy() / (form.scale or 10_000.0) for p in PRICES),
+        table.columns["volume"].to_numpy(),
+        table.where,
+    )
+
+
+def _rows(path: Path, table: pa.Table, form: Form, fixed_point: bool, where: Place) -> Rows:
+    """Return the columns of ``table``, which are named by field, as rows."""
+    if "symbol" in table.column_names:
+        encoded = table["symbol"].cast(pa.string()).fill_null("").combine_chunks()
+        encoded = encoded.dictionary_encode()
+        symbols = tuple(encoded.dictionary.to_pylist())
+        symbol = encoded.indices.to_numpy().astype(np.int32)
+    else:
+        symbols = (form.symbol or path.stem,)
+        symbol = np.zeros(table.num_rows, np.int32)
+    prices = []
+    for name in PRICES:
+        column = table[name]
+        divisor = form.scale
+        if fixed_point and pa.types.is_integer(column.type):
+            divisor = divisor or 1e9
+            undefined = pc.equal(column, pa.scalar(2**63 - 1, column.type))
+            column = pc.if_else(undefined, None, column)
+        values = column.cast(pa.float64(), safe=False).to_numpy()
+        prices.append(values / divisor if divisor else values)
+    return Rows(
+        str(path),
+        symbols,
+        symbol,
+        epoch_times(table["timestamp"], form.zone or "UTC"),
+        tuple(prices),
+        table["volume"].cast(pa.float64(), safe=False).to_numpy(),
+        where,
+    )
+
+
+def opened(path: Path, form: Form) -> tuple[pa.parquet.ParquetFile, Columns]:
+    """Return a Parquet file and its columns; raise SourceError where it is none."""
+    try:
+        file = pa.parquet.ParquetFile(path)
+    except (OSError, pa.ArrowException) as exc:
+        raise SourceError(f"no readable Parquet file: {exc}", path=str(path)) from exc
+    return file, Columns.of(file.schema_arrow.names, form.mapping, str(path))
+
+
+def parquet_rows(
+    path: Path, form: Form, wanted: tuple[int, int], bad: deque[BadRow]
+) -> Iterator[Rows]:
+    """Give the rows of the row groups that may hold times in [start_ns, end_ns)."""
+    try:
+        file, columns = opened(path, form)
+        spans = group_spans(file, columns, form)
+    except SourceError as exc:
+        bad.append(BadRow(str(path), 0, exc.reason))
+        return
+    names = {f: file.schema_arrow.names[columns[f]] for f in FIELDS if columns[f] >= 0}
+    row = 1
+    for group, (first_ns, last_ns) in enumerate(spans):
+        count = file.metadata.row_group(group).num_rows
+        if NO_TIME in (first_ns, last_ns) or (first_ns < wanted[1] and wanted[0] <= last_ns):
+            try:
+                table = file.read_row_group(group, columns=list(names.values()))
+                table = table.select(list(names.values())).rename_columns(list(names))
+                yield _rows(path, table, form, columns.fixed_point, _numbering(row))
+            except (OSError, pa.ArrowException) as exc:
+                bad.append(BadRow(str(path), row, f"row group {group} can't be read: {exc}"))
+        row += count
+
+
+def _numbering(first: int) -> Place:
+    return lambda row: (first + row, b"")
+
+
+def group_spans(
+    file: pa.parquet.ParquetFile, columns: Columns, form: Form
+) -> list[tuple[int, int]]:
+    """Return the first and last time of each row group, NO_TIME twice where it does not say."""
+    spans = []
+    kind = file.schema_arrow.types[columns.timestamp]
+    for group in range(file.num_row_groups):
+        statistics = file.metadata.row_group(group).column(columns.timestamp).statistics
+        if statistics is None or not statistics.has_min_max or pa.types.is_dictionary(kind):
+            spans.append((NO_TIME, NO_TIME))
+            continue
+        limits = pa.chunked_array([pa.array([statistics.min, statistics.max], kind)])
+        first, last = (int(ns) for ns in epoch_times(limits, form.zone or "UTC"))
+        spans.append((first, last))
+    return spans

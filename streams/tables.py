@@ -1,0 +1,234 @@
+"""The session_data tables: a view of the tape, one row a symbol and one a shard.
+
+Faust keeps them, folded in numpy and flushed in batches, never once a row. Each value carries the
+row it is folded up to and takes only later ones; the position that is committed is the session's
+open frame, so after any crash the running session is folded anew from its start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from faust.streams import _current_event
+from faust.types import TP
+
+from schemas import Frame
+from schemas.registry import codec_for
+from streams.errors import DecodeError, HoleError, SessiontapeError
+from streams.kafka import check_topics
+from streams.session import SessionState
+from streams.settings import Settings, load
+from streams.topics import Topics
+from streams.worker import make_app, run_app
+
+__all__ = ["Tables"]
+
+log = logging.getLogger(__name__)
+
+FLUSH_SHARE = 0.05
+"""Share of the time that flushes may take: a write to a Faust table costs about 160 µs."""
+
+
+@dataclass
+class _View:
+    """What is folded of one shard, and what of it is not flushed yet."""
+
+    event: Any
+    last: Frame
+    state: SessionState | None = None
+    received: int = 0
+    missing: int = 0
+    changed: set[int] = field(default_factory=set)
+    open_offset: int = -1
+    is_dirty: bool = False
+
+
+class Tables:
+    """The Faust app of the tables.
+
+    Parameters
+    ----------
+    settings
+        Brokers, namespace and how often the tables are flushed.
+
+    Raises
+    ------
+    TopicError
+        The topics of the namespace are missing or differ in their partitions.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.topics = Topics(settings.namespace)
+        self._settings = settings
+        shards = check_topics(settings, (self.topics.session,))
+        check_topics(settings, {self.topics.changelog(t): shards for t in ("symbols", "shards")})
+        self._codec = codec_for(settings.schema_registry_url)
+        self._views: dict[int, _View] = {}
+        self._flushing = asyncio.Lock()
+        self.app = make_app(settings, self.topics.tables, topic_partitions=shards)
+        self.symbols = self._table("symbols", shards)
+        self.shards = self._table("shards", shards)
+        self.app.on_partitions_assigned.connect(self._assigned, weak=False)
+        self.app.agent(self.app.topic(self.topics.session))(self._frames)
+        self.app.task(self._flush_often)
+
+    def run(self) -> None:
+        """Run until SIGTERM or a fault."""
+        run_app(self.app, self._settings)
+
+    def _table(self, name: str, shards: int) -> Any:
+        raw = self.app.topic(
+            self.topics.changelog(name),
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            partitions=shards,
+            compacting=True,
+            internal=True,
+        )
+        return self.app.Table(
+            name, partitions=shards, key_type=bytes, value_type=bytes, changelog_topic=raw
+        )
+
+    async def _assigned(self, _: Any, assigned: Iterable[TP], **__: Any) -> None:
+        self._views = {}
+
+    async def _frames(self, stream: Any) -> None:
+        """Fold every frame; a fault ends the process, and its successor folds the session anew."""
+        async for event in stream.noack().events():
+            if event.message.generation_id != self.app.consumer_generation_id:
+                continue  # of an assignment that is over
+            try:
+                await self._fold(event)
+            except SessiontapeError as exc:
+                log.error("%s", exc)  # noqa: TRY400 - the sentence says it
+                await self.app.crash(exc)
+            except Exception as exc:
+                log.exception("a frame could not be folded")
+                await self.app.crash(exc)
+
+    async def _fold(self, event: Any) -> None:
+        message = event.message
+        shard, offset = message.partition, message.offset
+        place = {"topic": self.topics.session, "partition": shard, "offset": offset}
+        frame = self._codec.decode(message.value, **place)
+        if not isinstance(frame, Frame):
+            reason = f"a {type(frame).__name__} is no frame"
+            raise DecodeError(reason, **place)
+        view = self._views.get(shard)
+        if view is None:
+            view = self._views[shard] = _View(event, frame)
+        elif not self._follows(view.last, frame):
+            return
+        view.event, view.last, view.is_dirty = event, frame, True
+        if frame.event == "open":
+            view.state, view.changed, view.open_offset = SessionState(frame), set(), offset
+            view.received, view.missing = 0, 0
+        elif view.state is not None:
+            view.changed.update(np.flatnonzero(view.state.fold(frame)).tolist())
+            view.received += int(frame.slice_received.sum())
+            view.missing += int(frame.slice_missing.sum())
+        if frame.event in ("open", "close") and view.state is not None:
+            view.changed.update(range(len(view.state.symbols)))  # what is expected changed for all
+        if frame.event == "end":
+            await self._flush(shard, view)
+
+    def _follows(self, last: Frame, frame: Frame) -> bool:
+        """Return whether the frame is new; one that lies further on means a hole."""
+        if frame.frame > last.frame + 1:
+            raise HoleError(
+                "frame",
+                topic=self.topics.session,
+                partition=frame.shard,
+                expected=last.frame + 1,
+                got=frame.frame,
+            )
+        return frame.frame == last.frame + 1
+
+    async def _flush_often(self) -> None:
+        """Flush what changed again and again, but spend little of the time on it."""
+        while not self.app.should_stop:
+            started = time.monotonic()
+            for shard, view in list(self._views.items()):
+                if view.is_dirty:
+                    await self._flush(shard, view)
+            spent_s = time.monotonic() - started
+            rest_s = spent_s * (1 / FLUSH_SHARE - 1)
+            await asyncio.sleep(max(self._settings.flush_interval_ms / 1000, rest_s))
+
+    async def _flush(self, shard: int, view: _View) -> None:
+        """Write what changed, wait until it is acknowledged, and commit the position."""
+        async with self._flushing:
+            frame, changed, view.changed = view.last, view.changed, set()
+            view.is_dirty = False
+            # A table is written within an event: its changelog partition is the event's.
+            token = _current_event.set(weakref.ref(view.event))
+            try:
+                if view.state is not None:
+                    self._write_symbols(view.state, frame, np.array(sorted(changed), np.int64))
+                self._write_shard(shard, view, frame)
+            finally:
+                _current_event.reset(token)
+            await self.app.producer.flush()
+            if view.open_offset >= 0 and shard in self._views:
+                place = TP(self.topics.session, shard)
+                await self.app.consumer._commit({place: view.open_offset})
+
+    def _write_symbols(self, state: SessionState, frame: Frame, which: Any) -> None:
+        head = {
+            "run": state.run,
+            "session": state.label,
+            "frame": frame.frame,
+            "row": frame.first_row + frame.rows - 1,
+        }
+        for value in state.values(which):
+            self._write(self.symbols, value["symbol"].encode(), value | head)
+
+    def _write_shard(self, shard: int, view: _View, frame: Frame) -> None:
+        value = {
+            "run": frame.run,
+            "session": frame.session,
+            "shard": shard,
+            "mode": frame.mode,
+            "state": frame.state,
+            "speed": frame.speed,
+            "event": frame.event,
+            "clock_ns": frame.clock_ns,
+            "open_ns": frame.open_ns,
+            "close_ns": frame.close_ns,
+            "incomplete": frame.incomplete,
+            "reason": frame.reason,
+            "received": view.received,
+            "missing": view.missing,
+            "frame": frame.frame,
+            "row": frame.first_row + frame.rows - 1,
+        }
+        self._write(self.shards, str(shard).encode(), value)
+
+    def _write(self, table: Any, key: bytes, value: dict[str, Any]) -> None:
+        """Write a value unless the table holds one that is folded as far or further."""
+        held = table.get(key)
+        if held is None or json.loads(held)["frame"] < value["frame"]:
+            table[key] = json.dumps(value, separators=(",", ":")).encode()
+
+
+def main() -> None:
+    """Run the tables with the settings of the environment."""
+    try:
+        Tables(load()).run()
+    except SessiontapeError as exc:
+        sys.exit(f"sessiontape tables: {exc}")
+
+
+if __name__ == "__main__":
+    main()
