@@ -38,16 +38,16 @@ Column: TypeAlias = NDArray[Any] | Texts
 
 
 def native_block(columns: Mapping[str, Column]) -> bytes:
-    """Return the columns, all of one length, as one block.
+    """Return the columns, all of one length above 0, as one block.
 
     Raises
     ------
     ValueError
-        The lengths differ.
+        The lengths differ, or there are no rows: the format has no such block.
     """
     lengths = {len(c.index) if isinstance(c, Texts) else len(c) for c in columns.values()}
-    if len(lengths) != 1:
-        msg = f"columns of different lengths: {sorted(lengths)}"
+    if len(lengths) != 1 or 0 in lengths:
+        msg = f"columns without rows or of different lengths: {sorted(lengths)}"
         raise ValueError(msg)
     parts: list[bytes] = [_varint(len(columns)), _varint(lengths.pop())]
     for name, column in columns.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -21,17 +21,15 @@ class SessionBuffer:
     session
         The session.
     symbols
-        Number of each symbol of the shard.
+        Symbols of the shard.
     """
 
-    def __init__(self, session: Session, symbols: Mapping[str, int]) -> None:
+    def __init__(self, session: Session, symbols: Iterable[str]) -> None:
         self.session = session
         self.released: list[BarColumns] = []
         """Rows that are out, in the order in which they went."""
-        self._symbols = symbols
-        self._uncovered = set(symbols)
-        self._partly: dict[str, list[tuple[int, int]]] = {}
-        self._silent: set[str] = set()
+        self._answered = _Cover(session, symbols)
+        self._vouched = _Cover(session, symbols)
         self._parts: list[BarColumns] = []
         self._rows: BarColumns | None = None
         self._ready: Longs = np.empty(0, np.int64)
@@ -40,36 +38,27 @@ class SessionBuffer:
     @property
     def is_covered(self) -> bool:
         """Whether every symbol was answered for the whole session."""
-        return not self._uncovered
+        return not self._answered.rest
 
     @property
     def uncovered(self) -> tuple[str, ...]:
         """Symbols for which an answer is still out, sorted."""
-        return tuple(sorted(self._uncovered))
+        return tuple(sorted(self._answered.rest))
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Symbols of which a source could not say what there is, sorted."""
-        return tuple(sorted(self._silent))
+        """Symbols that were answered, but for which no source could say what there is, sorted."""
+        return tuple(sorted(self._vouched.rest - self._answered.rest))
 
     def add(self, rows: BarColumns) -> None:
         """Take rows of this session that are not out, in the order in which they came."""
         self._parts.append(rows)
 
     def cover(self, coverage: Coverage) -> None:
-        """Take what a source vouches for."""
-        session = self.session
-        mine = self._uncovered.intersection(coverage.symbols)
-        if coverage.answer == "cannot_say":
-            self._silent |= mine
-        if coverage.start_ns <= session.open_ns and coverage.end_ns >= session.close_ns:
-            self._uncovered -= mine
-            return
-        for symbol in mine:
-            parts = self._partly.setdefault(symbol, [])
-            parts.append((coverage.start_ns, coverage.end_ns))
-            if _reaches(parts, session.open_ns) >= session.close_ns:
-                self._uncovered.discard(symbol)
+        """Take what a source answered."""
+        self._answered.add(coverage)
+        if coverage.answer != "cannot_say":
+            self._vouched.add(coverage)
 
     def bound(self, until_ns: int, rows: int) -> int:
         """Return how far to go for about ``rows`` rows: ``until_ns``, or a ready time before it."""
@@ -125,10 +114,33 @@ class SessionBuffer:
         return corrections
 
 
-def _reaches(parts: Sequence[tuple[int, int]], start_ns: int) -> int:
+class _Cover:
+    """Which symbols are covered from open to close, at once or in pieces."""
+
+    def __init__(self, session: Session, symbols: Iterable[str]) -> None:
+        self.rest = set(symbols)
+        """Symbols that are not."""
+        self._session = session
+        self._pieces: dict[str, list[tuple[int, int]]] = {}
+
+    def add(self, coverage: Coverage) -> None:
+        """Take the interval of a coverage."""
+        open_ns, close_ns = self._session.open_ns, self._session.close_ns
+        mine = self.rest.intersection(coverage.symbols)
+        if coverage.start_ns <= open_ns and coverage.end_ns >= close_ns:
+            self.rest -= mine
+            return
+        for symbol in mine:
+            pieces = self._pieces.setdefault(symbol, [])
+            pieces.append((coverage.start_ns, coverage.end_ns))
+            if _reaches(pieces, open_ns) >= close_ns:
+                self.rest.discard(symbol)
+
+
+def _reaches(pieces: Sequence[tuple[int, int]], start_ns: int) -> int:
     """Return up to where intervals cover the time from ``start_ns`` on without a hole."""
     reached = start_ns
-    for start, end in sorted(parts):
+    for start, end in sorted(pieces):
         if start > reached:
             break
         reached = max(reached, end)

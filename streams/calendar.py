@@ -24,7 +24,7 @@ __all__ = ["Session", "sessions_between"]
 # Pre-market opens and after-hours trading of the US exchanges; it ends at 17:00 on days that
 # close early (NYSE, "Holidays & Trading Hours": late trading session of early-close days).
 EXTENDED_HOURS = {"XNYS": ("04:00", "20:00", "17:00"), "XNAS": ("04:00", "20:00", "17:00")}
-_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
+_HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)")
 _MARGIN = pd.Timedelta(days=14)
 
 

@@ -168,13 +168,13 @@ def _take(session: str, chunks: Sequence[_Chunk], final: Any, known: Any) -> Non
     head = f"{session}\nbars\n{chr(10).join(names)}\n\n".encode()
     final.update(head)
     known.update(head)
-    columns = [symbol, *(_of(chunks, name) for name in ("interval_ns", "ts_ns", *_VALUES))]
+    interval, ts, revision = (_of(chunks, name) for name in ("interval_ns", "ts_ns", "revision"))
+    columns = [symbol, interval, ts, *(_of(chunks, name) for name in _VALUES)]
     known_time = [chunk.known_ns for chunk in chunks]
-    revision = _of(chunks, "revision")
     for column in (*columns, known_time, revision):
         _update(known, column)
-    if not _is_final(*columns[:3], known_time):
-        order = final_order(*(np.concatenate(column) for column in (*columns[:3], revision)))
+    if not _is_final(symbol, interval, ts, known_time):
+        order = final_order(*(np.concatenate(part) for part in (symbol, interval, ts, revision)))
         columns = [[np.concatenate(column)[order]] for column in columns]
     for column in columns:
         _update(final, column)

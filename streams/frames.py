@@ -17,7 +17,7 @@ from streams.topics import MESSAGE_BYTES
 
 __all__ = ["Cut", "Slices", "cut", "mark"]
 
-ROW_BYTES = 60  # ts, symbol, five values, and source and revision where they differ
+ROW_BYTES = 68  # ts, symbol, five values, and interval, source and revision where they differ
 SLICE_BYTES = 32
 ENVELOPE_BYTES = 8_192
 

@@ -95,6 +95,7 @@ class Inbox:
         self._held: deque[tuple[int, int]] = deque()
         self._last_put = -1
         self._seen_before = 0
+        self._begins = 0
 
     def __len__(self) -> int:
         """Return the number of messages that nobody has looked at yet."""
@@ -117,10 +118,13 @@ class Inbox:
             self._last_put = offset
 
     def forget(self) -> None:
-        """Begin a new run: what was looked at before it does not belong to it."""
+        """Begin a new run: what was looked at before it does not belong to it.
+
+        Nor does what an earlier owner had looked at, whether it has come again by now or not.
+        """
         self._held.clear()
         self.late, self.coverages = [], []
-        self._last_put = max(self._last_put, self.taken - 1)
+        self._seen_before, self._begins = 0, self.taken
 
     def keep(self, clock_ns: int) -> int:
         """Return the first offset that still holds a row or a coverage beyond the clock."""
@@ -134,6 +138,8 @@ class Inbox:
         ones: list[tuple[int, Bar]] = []
         while self._queue:
             offset, record = self._queue.popleft()
+            if offset < self._begins:
+                continue
             if isinstance(record, Bar):
                 ones.append((offset, record))
             else:

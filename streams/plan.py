@@ -116,14 +116,18 @@ class Plan:
         return min(session.open_ns + inside, session.close_ns)
 
     def wall_ns(self, number: int, clock_ns: int) -> int | None:
-        """Return the wall time at which the clock of a session gets there; None while paused."""
+        """Return the first wall time at which the clock of a session is there; None while paused.
+
+        A run that goes as fast as it can is there at any time: 0.
+        """
         command = self.command
         if command.paused:
             return None
         if command.speed == 0:
             return 0
         tape = self._before[number] + clock_ns - self.sessions[number].open_ns
-        return command.anchor_wall_ns + int((tape - self._anchor_tape_ns) / command.speed)
+        above, below = self._speed
+        return command.anchor_wall_ns - (self._anchor_tape_ns - tape) * below // above
 
     @cached_property
     def _anchor_tape_ns(self) -> int:
@@ -137,7 +141,13 @@ class Plan:
     def _tape_ns(self, wall_ns: int) -> int:
         command = self.command
         passed = 0 if command.paused else wall_ns - command.anchor_wall_ns
-        return self._anchor_tape_ns + int(passed * command.speed)
+        above, below = self._speed
+        return self._anchor_tape_ns + passed * above // below
+
+    @cached_property
+    def _speed(self) -> tuple[int, int]:
+        """The speed as a fraction: whole numbers lose no nanosecond, however long the tape is."""
+        return self.command.speed.as_integer_ratio()
 
 
 def plan_of(command: Command, shard: int, shards: int) -> Plan:

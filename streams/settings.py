@@ -7,6 +7,7 @@ is made from the fields below.
 from __future__ import annotations
 
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -143,6 +144,9 @@ class Settings(BaseSettings):
 def _checked(cls: type[S], values: dict[str, Any]) -> S:
     try:
         return cls(**values)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        msg = f"{FILE} can't be read: {exc}"
+        raise ConfigError(msg) from exc
     except ValidationError as exc:
         first = exc.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

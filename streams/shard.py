@@ -90,6 +90,7 @@ class Shard:
         self._plan_of = plan_of
         self._plan: Plan | None = None
         self._command: Command | None = None
+        self._version = 0
         self._buffers: dict[int, SessionBuffer] = {}
         self._recovered: tuple[Frame, tuple[Frame, ...]] | None = None
 
@@ -112,6 +113,8 @@ class Shard:
         self.tape.opens = deque(opens)
         self.inbox.resume(place.keep, place.taken)
         self.inbox.sources = list(last.sources)
+        # A new worker reads the commands from the first on; those before this one are history.
+        self._version = last.command
         self._recovered = (last, tuple(since_open))
 
     def command(self, command: Command) -> None:
@@ -187,12 +190,13 @@ class Shard:
         CalendarError
             The command names a calendar, days or hours that don't exist.
         """
-        if self._command is None:
+        command = self._command  # once: another thread may put a newer one in its place
+        if command is None or command.version < self._version:
             return None
         plan = self._plan
-        if plan is None or plan.command is not self._command:
-            plan = self._plan = self._plan_of(self._command, self.tape.shard, self.tape.shards)
-        if self._command.run != self.tape.run:
+        if plan is None or plan.command is not command:
+            plan = self._plan = self._plan_of(command, self.tape.shard, self.tape.shards)
+        if command.run != self.tape.run:
             return self._start(plan, wall_ns)
         if self.tape.phase == "idle" and self._recovered is not None:
             self._go_on(plan, *self._recovered, wall_ns)
@@ -280,7 +284,7 @@ class Shard:
         if until_ns == close_ns and tape.clock_ns < close_ns:
             tape.clock_ns = close_ns
             frames.append(self._frame(plan, "rows"))
-        requests = self._close(plan, frames) if until_ns == close_ns else ()
+        requests = self._close(plan, frames, wall_ns) if until_ns == close_ns else ()
         return self._release(frames, requests)
 
     def _rows(self, plan: Plan, fresh: BarColumns, due: Longs, until_ns: int) -> list[Frame]:
@@ -310,7 +314,7 @@ class Shard:
             frames.append(self._frame(plan, "rows", rows=rows, bars=bars, **marks))
         return frames
 
-    def _close(self, plan: Plan, frames: list[Frame]) -> tuple[DataRequest, ...]:
+    def _close(self, plan: Plan, frames: list[Frame], wall_ns: int) -> tuple[DataRequest, ...]:
         """Close the session, and roll to the next or end the run."""
         tape = self.tape
         frames.append(self._frame(plan, "close"))
@@ -322,6 +326,8 @@ class Shard:
             return ()
         tape.number += 1
         tape.phase, tape.incomplete, tape.reason = "waiting", False, ""
+        if tape.requested < tape.number:  # asked for just now: an answer takes its time
+            tape.progress_ns = wall_ns
         requests = self._requests(plan)
         frames.append(self._frame(plan, "roll"))
         return requests

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import numpy as np
 
 from schemas import BarColumns, Frame
 from schemas.records import Ints, Longs
+from streams.client.batch import Batch
+from streams.client.merging import Merger
 from streams.intervals import MINUTE_NS
 from streams.positions import Delivered
 from streams.topics import shards_of
@@ -332,3 +334,18 @@ class MemoryReader:
 
 def longs(*values: int) -> Longs:
     return np.array(values, np.int64)
+
+
+def merged(tape: Tape, order: Iterator[int] | None = None) -> list[Batch]:
+    """Return the batches of a tape; ``order`` gives the shard whose next frame comes."""
+    merger = Merger(tape.shards)
+    queues = [list(frames) for frames in tape.frames]
+    found: list[Batch] = []
+    for shard in order if order is not None else cycle(range(tape.shards)):
+        if not any(queues):
+            return found
+        if queues[shard % tape.shards]:
+            delivered = queues[shard % tape.shards].pop(0)
+            merger.add(delivered.frame, delivered.offset)
+            found += merger.drain()
+    return found

@@ -34,7 +34,7 @@ import pyarrow.compute as pc
 from schemas.records import Floats, Longs
 from streams.errors import SourceError
 from streams.intervals import MINUTE_NS, interval_ns
-from streams.sources.columns import mapping_of
+from streams.sources.columns import Columns, mapping_of
 from streams.sources.files import (
     NO_ROWS,
     Form,
@@ -169,16 +169,17 @@ class ColumnarSource:
 
     def _parquet(self, start_ns: int, end_ns: int) -> _Bars:
         found: list[Rows] = []
-        for path in self.files:
-            for rows in parquet_rows(path, self.form, (start_ns, end_ns), self._bad):
+        for path, file, columns in self._opened():
+            wanted = (start_ns, end_ns)
+            for rows in parquet_rows(path, file, columns, self.form, wanted=wanted, bad=self._bad):
                 inside = (rows.ts_ns >= start_ns) & (rows.ts_ns < end_ns)
+                inside |= rows.ts_ns == NO_TIME
                 found.append(rows.take(np.flatnonzero(inside)))
         return _sorted(found, self._bad)
 
     def _parquet_symbols(self) -> tuple[str, ...]:
         found: set[str] = set()
-        for path in self.files:
-            file, columns = opened(path, self.form)
+        for path, file, columns in self._opened():
             if columns.symbol < 0:
                 found.add(self.form.symbol or path.stem)
             else:
@@ -187,13 +188,26 @@ class ColumnarSource:
                 found |= set(pc.unique(names).drop_null().to_pylist())
         return tuple(sorted(found))
 
+    def _opened(self) -> Iterator[tuple[Path, pa.parquet.ParquetFile, Columns]]:
+        """Open the files one by one; one that is no Parquet is told and left out from then on."""
+        for path in self.files:
+            try:
+                file, columns = opened(path, self.form)
+            except SourceError as exc:
+                self._bad.append(BadRow(exc.path, exc.line, exc.reason))
+                self.files = tuple(kept for kept in self.files if kept != path)
+            else:
+                yield path, file, columns
+
     def _bounds(self) -> tuple[int, int]:
         """Return the first and the last time there is; the last before the first if none is."""
         if self._span is None:
             if self.name == "csv":
                 times = [self._csv().ts_ns]
             else:
-                spans = (group_spans(*opened(path, self.form), self.form) for path in self.files)
+                spans = (
+                    group_spans(file, columns, self.form) for _, file, columns in self._opened()
+                )
                 times = [np.array(span, np.int64) for file in spans for span in file]
             all_times = np.concatenate([np.empty(0, np.int64), *times])
             known = all_times[all_times != NO_TIME]

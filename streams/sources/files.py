@@ -199,15 +199,16 @@ def opened(path: Path, form: Form) -> tuple[pa.parquet.ParquetFile, Columns]:
 
 
 def parquet_rows(
-    path: Path, form: Form, wanted: tuple[int, int], bad: deque[BadRow]
+    path: Path,
+    file: pa.parquet.ParquetFile,
+    columns: Columns,
+    form: Form,
+    *,
+    wanted: tuple[int, int],
+    bad: deque[BadRow],
 ) -> Iterator[Rows]:
     """Give the rows of the row groups that may hold times in [start_ns, end_ns)."""
-    try:
-        file, columns = opened(path, form)
-        spans = group_spans(file, columns, form)
-    except SourceError as exc:
-        bad.append(BadRow(str(path), 0, exc.reason))
-        return
+    spans = group_spans(file, columns, form)
     names = {f: file.schema_arrow.names[columns[f]] for f in FIELDS if columns[f] >= 0}
     row = 1
     for group, (first_ns, last_ns) in enumerate(spans):
@@ -237,7 +238,10 @@ def group_spans(
         if statistics is None or not statistics.has_min_max or pa.types.is_dictionary(kind):
             spans.append((NO_TIME, NO_TIME))
             continue
-        limits = pa.chunked_array([pa.array([statistics.min, statistics.max], kind)])
-        first, last = (int(ns) for ns in epoch_times(limits, form.zone or "UTC"))
+        try:
+            limits = pa.chunked_array([pa.array([statistics.min, statistics.max], kind)])
+            first, last = (int(ns) for ns in epoch_times(limits, form.zone or "UTC"))
+        except pa.ArrowException:  # text that is no time: told when the rows are read
+            first, last = NO_TIME, NO_TIME
         spans.append((first, last))
     return spans

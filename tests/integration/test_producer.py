@@ -25,7 +25,7 @@ from streams.errors import DeliveryError, SourceError
 from streams.kafka import client_config, consumer_config, create_topics, producer_config
 from streams.local import LocalBroker
 from streams.producer import Producer
-from streams.settings import Settings
+from streams.settings import Settings, load
 from streams.sources import Answer, BadRow, Part, load_range, open_source
 from streams.topics import Topics, shards_of
 
@@ -36,7 +36,7 @@ WAIT_S = 60.0
 
 
 def settings_of(broker: LocalBroker, namespace: str) -> Settings:
-    return Settings(bootstrap_servers=broker.bootstrap_servers, namespace=namespace)
+    return load().but(bootstrap_servers=broker.bootstrap_servers, namespace=namespace)
 
 
 def request(symbols: Sequence[str], shard: int = 0, **changes: Any) -> DataRequest:

@@ -109,7 +109,7 @@ class Tape:
             high=base + 0.5,
             low=base - 0.5,
             close=base + 0.25,
-            volume=np.arange(rows) + 0.125,
+            volume=np.arange(rows, dtype=np.float64) + 0.125,
             source=np.zeros(rows, np.int32),
             revision=np.full(rows, revision, np.int32),
         )
@@ -156,7 +156,9 @@ def bars_of(frames: Sequence[Delivered]) -> Iterator[tuple[Frame, int, int, BarR
         if bars is None:
             continue
         known = [
-            int(ns) for ns, n in zip(frame.slice_ns, frame.slice_rows, strict=True) for _ in range(n)
+            int(ns)
+            for ns, n in zip(frame.slice_ns, frame.slice_rows, strict=True)
+            for _ in range(n)
         ]
         for i, place in enumerate(bars.row):
             ts_ns = int(bars.ts_ns[i])

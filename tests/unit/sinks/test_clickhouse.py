@@ -247,7 +247,7 @@ def test_the_schema_is_applied_once_and_guarded(settings: Settings) -> None:
         store = Store.open(settings)
         store.insert_rows("schema_version", {"version": [999], "namespace": ["unit-1"]})
         store.close()
-        with pytest.raises(HistoryError, match="schema version 999.*upgrade sessiontape"):
+        with pytest.raises(HistoryError, match=r"schema version 999.*upgrade sessiontape"):
             Store.open(settings)
 
 
@@ -323,6 +323,6 @@ class TestHistory:
 
 
 def test_an_empty_folder_is_told_in_one_sentence(settings: Settings) -> None:
-    with pytest.raises(HistoryError, match="nothing is recorded in .*unit-1: replay"):
+    with pytest.raises(HistoryError, match=r"nothing is recorded in .*unit-1: replay"):
         open_history(settings).bars(["AAA"])
     assert not chdb_folder(settings).exists()

@@ -27,7 +27,9 @@ def test_a_server_that_is_not_there_is_one_sentence(settings: Settings) -> None:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can answer there
         port = taken.getsockname()[1]
         dsn = f"clickhouse://someone:secret@127.0.0.1:{port}/tape"
-        with pytest.raises(HistoryError, match=f"no ClickHouse server .*127.0.0.1:{port}") as caught:
+        with pytest.raises(
+            HistoryError, match=f"no ClickHouse server .*127.0.0.1:{port}"
+        ) as caught:
             Store.open(settings.but(clickhouse_dsn=dsn))
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -42,7 +44,7 @@ def test_the_database_is_the_dsns_or_the_namespaces(settings: Settings) -> None:
 
 def test_one_owner_at_a_time(settings: Settings) -> None:
     with FolderOwner(settings):
-        with pytest.raises(FolderInUseError, match="in use by process [0-9]+, .*stop that one"):
+        with pytest.raises(FolderInUseError, match=r"in use by process [0-9]+, .*stop that one"):
             FolderOwner(settings, wait_s=0.0)
         owner = owner_of(settings)
         assert owner is not None

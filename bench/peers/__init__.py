@@ -1,0 +1,1 @@
+"""The same jobs done otherwise, to be measured in the same run."""

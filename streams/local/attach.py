@@ -1,0 +1,158 @@
+"""A stack for one piece of work: the one that runs, with a producer beside it, or one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from streams.errors import ConfigError, SessiontapeError
+from streams.kafka import check_topics
+from streams.local.process import ProcessRecord
+from streams.local.stack import Stack, readers_of, running_stack
+from streams.local.state import StackState, state_path
+from streams.local.workers import Supervisor, WorkerSpec, log_path
+from streams.settings import Settings
+from streams.topics import Topics
+
+__all__ = ["AttachedStack", "a_stack"]
+
+Tell = Callable[[str], None]
+
+
+class AttachedStack:
+    """A stack that runs already, with a producer of ours beside it.
+
+    Parameters
+    ----------
+    settings
+        Those of the running stack, its brokers too.
+    state
+        The running stack.
+    source
+        URI of the source that the producer answers from.
+    tell
+        Told of deaths and restarts.
+    """
+
+    def __init__(self, settings: Settings, state: StackState, source: str, tell: Tell) -> None:
+        self.settings = settings
+        self.readers = readers_of(settings, list(state.workers))
+        self.partitions = 0
+        self._owner = state.owner
+        self._source = source
+        self._path = state_path(settings.data_dir, f"{settings.namespace}.producer")
+        self._state = StackState(
+            settings.namespace,
+            "producer",
+            ProcessRecord.of(psutil.Process()),
+            bootstrap_servers=settings.bootstrap_servers,
+            is_ready=True,
+        )
+        self._supervisor = Supervisor(settings, tell, self._processes)
+
+    def __enter__(self) -> Self:
+        """Start the producer; requests wait until it is up."""
+        self.partitions = check_topics(self.settings, (Topics(self.settings.namespace).session,))
+        left = StackState.read(self._path)
+        if left is not None and not left.is_live:
+            left.end_workers()
+        try:
+            spec = WorkerSpec("producer", ("streams.producer", "--source", self._source))
+            self._supervisor.start([spec])
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the producer."""
+        self._supervisor.stop()
+        self._path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Raise what can't be mended.
+
+        Raises
+        ------
+        WorkerError
+            The producer does not stay up.
+        SessiontapeError
+            The stack went away.
+        """
+        self._supervisor.check()
+        state = running_stack(self.settings)
+        if state is None or state.owner != self._owner:
+            log = log_path(self.settings, "supervisor")
+            msg = f"the stack of namespace {self.settings.namespace} went away: {log} says why"
+            raise SessiontapeError(msg)
+        if state.failure:
+            raise SessiontapeError(state.failure)
+
+    @property
+    def processes(self) -> dict[str, psutil.Process]:
+        """Its processes by name, those of the running stack too."""
+        state = running_stack(self.settings)
+        found = {} if state is None else state.workers
+        running = {name: record.process() for name, record in found.items()}
+        alive = {name: process for name, process in running.items() if process is not None}
+        return alive | self._supervisor.processes
+
+    def _processes(self, processes: dict[str, psutil.Process]) -> None:
+        records = {name: ProcessRecord.of(p) for name, p in processes.items() if p.is_running()}
+        self._state = self._state.but(workers=records)
+        self._state.write(self._path)
+
+
+def a_stack(
+    settings: Settings,
+    source: str,
+    *,
+    workers: int | None = None,
+    partitions: int | None = None,
+    tables: bool = True,
+    sink: bool = True,
+    tell: Tell = lambda _: None,
+) -> Stack | AttachedStack:
+    """Return the stack that runs, with a producer of the source beside it, or one of our own.
+
+    Enter it: one of our own is started then, and stopped at the end.
+
+    Raises
+    ------
+    ConfigError
+        One runs, with another number of workers or partitions than asked for.
+    """
+    state = running_stack(settings)
+    if state is None:
+        return Stack(
+            settings,
+            coordinators=workers or 1,
+            tables=tables,
+            sink=sink,
+            source=source,
+            partitions=partitions,
+            tell=tell,
+        )
+    if not state.is_ready:
+        msg = f"the stack of namespace {state.namespace} is still starting: try again soon"
+        raise SessiontapeError(msg)
+    has = sum(name.startswith("coordinator") for name in state.workers)
+    if workers is not None and workers != has:
+        msg = (
+            f"the running stack has {has} worker(s), not {workers}: leave --workers out, end it "
+            "with `sessiontape down`, or take another --namespace"
+        )
+        raise ConfigError(msg)
+    folder = settings.data_dir.expanduser().absolute()
+    attached = settings.but(bootstrap_servers=state.bootstrap_servers, data_dir=folder)
+    if partitions is not None:
+        check_topics(attached, {Topics(attached.namespace).session: partitions})
+    return AttachedStack(attached, state, source, tell)

@@ -1,0 +1,441 @@
+"""One replay from the command to the result, without printing: what command line and bench call."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from schemas import Command
+from streams.calendar import Session, sessions_between
+from streams.client import Batch, SessionData, SessionStream
+from streams.control import latest_command, send_command
+from streams.digest import Digest
+from streams.errors import BrokerError, CommandError, ConfigError, SessiontapeError
+from streams.kafka import consumer_config
+from streams.local.attach import AttachedStack, a_stack
+from streams.local.stack import Stack
+from streams.local.state import locked
+from streams.positions import FrameReader, committed_offsets
+from streams.settings import Settings
+from streams.sources import Source, open_source
+from streams.tally import Incomplete, Tally
+from streams.topics import Topics
+
+__all__ = ["Progress", "ReplayResult", "group_of", "new_run", "replay"]
+
+SILENCE_S = 0.5
+COMMAND_CHECK_S = 5.0
+COMMIT_S = 0.5
+DRAIN_POLL_S = 0.02
+DRAIN_S = 60.0
+READ_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a replay stands.
+
+    Attributes
+    ----------
+    session, clock_ns
+        Label of the session that plays; its clock.
+    share
+        Share of the tape time of the whole run that is played, 0 to 1.
+    closed, sessions
+        Sessions that are closed, of how many.
+    rows, elapsed_s
+        Rows so far, in how many seconds since the command.
+    """
+
+    session: str
+    clock_ns: int
+    share: float
+    closed: int
+    sessions: int
+    rows: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """What a replay did.
+
+    Attributes
+    ----------
+    namespace, run
+        Where its tape stands.
+    sessions
+        Sessions that were closed.
+    rows
+        Rows by kind; ``bars`` is one of them.
+    elapsed_s, rows_per_s
+        Seconds from the command to the last row in the subscriber's hands, and rows a second.
+    gaps_found, gaps_filled
+        Runs of missing expected minutes on the tape; those that were filled.
+    quality
+        (bars + no-trade minutes) / expected minutes in %, by symbol.
+    prefetch_hit_rate
+        Share of rolls at which the next session's coverage was complete; None: not known.
+    transition_ms
+        p50, p99 and max of the wall time from a close to the next open; None without a roll.
+    digest, digest_as_known
+        See ``streams.digest``.
+    incomplete
+        Sessions that were played without complete coverage.
+    rejected
+        Messages and rows that could not be taken.
+    """
+
+    namespace: str
+    run: str
+    sessions: int
+    rows: dict[str, int]
+    bars: int
+    elapsed_s: float
+    rows_per_s: float
+    gaps_found: int
+    gaps_filled: int
+    quality: dict[str, float]
+    prefetch_hit_rate: float | None
+    transition_ms: dict[str, float] | None
+    digest: str
+    digest_as_known: str
+    incomplete: tuple[Incomplete, ...]
+    rejected: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return asdict(self)
+
+
+def replay(
+    settings: Settings,
+    source: str,
+    *,
+    symbols: Sequence[str] | None = None,
+    start: str | None = None,
+    end: str | None = None,
+    workers: int | None = None,
+    partitions: int | None = None,
+    tables: bool = True,
+    sink: bool = True,
+    data: SessionData | None = None,
+    on_batch: Callable[[Batch], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
+    on_stack: Callable[[Stack | AttachedStack], None] = lambda _: None,
+) -> ReplayResult:
+    """Replay a source; use the stack that runs, or start one and stop it at the end.
+
+    Calendar, hours, speed, timeouts and prefetch are those of the settings.
+
+    Parameters
+    ----------
+    settings
+        Where and how.
+    source
+        URI of the source, see ``streams.sources``.
+    symbols
+        Symbols; None for all of the source.
+    start, end
+        First and last session, YYYY-MM-DD, both inclusive; None for those of the source.
+    workers, partitions
+        Coordinators and shards; None takes what there is.
+    tables, sink
+        Whether a stack of our own has the session_data tables and the sink.
+    data
+        The replica that is fed; default one of our own.
+    on_batch
+        Called with each batch when it is in ``data``.
+    on_progress, tell
+        Told where the replay stands; told in words what is done and what goes wrong.
+    on_stack
+        Given the stack once it is up.
+
+    Raises
+    ------
+    ConfigError, CalendarError, SourceError
+        What was asked for can't be.
+    SessiontapeError
+        Another replay plays in this namespace, or a part of the stack does not stay up.
+    """
+    opened = open_source(source)
+    names = _symbols(opened, source, symbols)
+    first, last = _range(opened, source, start, end)
+    sessions = sessions_between(settings.calendar, first, last, settings.hours)
+    busy = (
+        f"another replay plays in namespace {settings.namespace}: wait for it, or take another "
+        "--namespace"
+    )
+    with ExitStack() as held:
+        held.enter_context(locked(settings.data_dir, f"{settings.namespace}.replay", busy))
+        stack = held.enter_context(
+            a_stack(
+                settings,
+                source,
+                workers=workers,
+                partitions=partitions,
+                tables=tables,
+                sink=sink,
+                tell=tell,
+            )
+        )
+        on_stack(stack)
+        run = _Run(stack, sessions, data or SessionData(), on_batch, on_progress)
+        return run.play(command_of(settings, names, sessions))
+
+
+def command_of(
+    settings: Settings, symbols: Sequence[str], sessions: Sequence[Session]
+) -> Command:
+    """Return the command that starts a replay, but for version, run, anchor and readers."""
+    return Command(
+        version=0,
+        action="start",
+        run="",
+        mode="replay",
+        calendar=settings.calendar,
+        start=sessions[0].label,
+        end=sessions[-1].label,
+        symbols=tuple(symbols),
+        streams=("bars",),
+        anchor_wall_ns=0,
+        hours=settings.hours,
+        speed=settings.speed_factor,
+        session_timeout_s=settings.session_timeout_s,
+        on_timeout=settings.on_timeout,
+        prefetch_sessions=settings.prefetch_sessions,
+        trailing_sessions=settings.trailing_sessions,
+    )
+
+
+def new_run() -> str:
+    """Return the id of a new run: the time of now, UTC, and something random."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def group_of(settings: Settings) -> str:
+    """Return the group under which a replay's own reader commits."""
+    return f"{settings.namespace}.replay"
+
+
+class _Run:
+    """One run: command, subscriber, counts."""
+
+    def __init__(
+        self,
+        stack: Stack | AttachedStack,
+        sessions: Sequence[Session],
+        data: SessionData,
+        on_batch: Callable[[Batch], None],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._stack = stack
+        self._settings = stack.settings
+        self._data = data
+        self._on_batch = on_batch
+        self._on_progress = on_progress
+        self._tally = Tally(sessions)
+        self._digest = Digest()
+        self._lengths = [session.close_ns - session.open_ns for session in sessions]
+        self._committed_s = 0.0
+
+    def play(self, command: Command) -> ReplayResult:
+        """Send the command and read the tape to the end of its run."""
+        settings, stack = self._settings, self._stack
+        latest = latest_command(settings)
+        command = replace(
+            command,
+            version=1 if latest is None else latest.version + 1,
+            run=new_run(),
+            readers=(*stack.readers, group_of(settings)),
+        )
+        rejected_from = _rejected_end(settings)
+        stream = SessionStream(
+            settings=settings, start="now", run=command.run, data=self._data,
+            group=group_of(settings),
+        )  # fmt: skip
+        with stream:
+            stream.commit()
+            began_s = time.monotonic()
+            send_command(settings, replace(command, anchor_wall_ns=time.time_ns()))
+            try:
+                self._read(stream, command, began_s)
+            except BaseException:
+                # The namespace is not left with a run that nobody reads.
+                with suppress(SessiontapeError):
+                    stack.check()
+                    _stop(settings, command)
+                raise
+            elapsed_s = time.monotonic() - began_s
+            with suppress(BrokerError):
+                stream.commit()
+        self._drain(command)
+        rejected = _rejected_since(settings, rejected_from)
+        return self._result(command, elapsed_s, rejected)
+
+    def _read(self, stream: SessionStream, command: Command, began_s: float) -> None:
+        heard_s = asked_s = time.monotonic()
+        while True:
+            for batch in stream.frames(SILENCE_S):
+                now_s = time.monotonic()
+                self._digest.add(batch)
+                self._tally.add(batch, now_s)
+                self._on_batch(batch)
+                self._commit(stream, batch, now_s)
+                self._report(batch, now_s - began_s)
+                if batch.event == "end":
+                    return
+                heard_s = now_s
+            self._stack.check()
+            now_s = time.monotonic()
+            if now_s - max(heard_s, asked_s) >= COMMAND_CHECK_S:
+                asked_s = now_s
+                self._check_command(command)
+
+    def _check_command(self, command: Command) -> None:
+        latest = latest_command(self._settings)
+        if latest is not None and latest.run != command.run:
+            msg = (
+                f"run {latest.run} took the place of this one ({command.run}) in namespace "
+                f"{self._settings.namespace}: take another --namespace to run side by side"
+            )
+            raise CommandError(msg)
+
+    def _commit(self, stream: SessionStream, batch: Batch, now_s: float) -> None:
+        """Say how far we are: the tape waits before it runs away from its readers."""
+        if batch.event == "close" or now_s - self._committed_s >= COMMIT_S:
+            self._committed_s = now_s
+            with suppress(BrokerError):  # it is away: the next commit says it all again
+                stream.commit()
+
+    def _report(self, batch: Batch, elapsed_s: float) -> None:
+        tally = self._tally
+        closed = tally.closed
+        played = sum(self._lengths[:closed])
+        if batch.event in ("open", "rows"):
+            played += max(batch.clock_ns - batch.open_ns, 0)
+        self._on_progress(
+            Progress(
+                session=batch.session,
+                clock_ns=batch.clock_ns,
+                share=min(played / sum(self._lengths), 1.0),
+                closed=closed,
+                sessions=len(self._lengths),
+                rows=sum(tally.rows.values()),
+                elapsed_s=elapsed_s,
+            )
+        )
+
+    def _drain(self, command: Command) -> None:
+        """Wait until the other readers have taken the run to its end."""
+        settings = self._settings
+        topics = Topics(settings.namespace)
+        with FrameReader(settings) as reader:
+            last = reader.last()
+        # The tables commit the open frame of the session that they hold, the sink what it wrote.
+        wanted = {
+            (group, shard): one.frame.open_offset if group == topics.tables else one.offset + 1
+            for shard, one in last.items()
+            for group in self._stack.readers
+            if one is not None and one.frame.run == command.run
+        }
+        deadline_s = time.monotonic() + DRAIN_S
+        for (group, shard), offset in wanted.items():
+            while committed_offsets(settings, (group,), shard)[group] < offset:
+                self._stack.check()
+                if time.monotonic() > deadline_s:
+                    msg = f"{group} has not read the run to its end in {DRAIN_S:.0f} s"
+                    raise SessiontapeError(msg)
+                time.sleep(DRAIN_POLL_S)
+
+    def _result(self, command: Command, elapsed_s: float, rejected: int) -> ReplayResult:
+        tally = self._tally
+        rows = sum(tally.rows.values())
+        return ReplayResult(
+            namespace=self._settings.namespace,
+            run=command.run,
+            sessions=tally.closed,
+            rows=dict(tally.rows),
+            bars=tally.rows["bars"],
+            elapsed_s=round(elapsed_s, 6),
+            rows_per_s=round(rows / elapsed_s, 1),
+            gaps_found=tally.gaps,
+            gaps_filled=0,
+            quality=tally.quality(),
+            prefetch_hit_rate=None,
+            transition_ms=tally.transition_ms(),
+            digest=self._digest.final(),
+            digest_as_known=self._digest.as_known(),
+            incomplete=tuple(tally.incomplete),
+            rejected=rejected,
+        )
+
+
+def _symbols(source: Source, uri: str, symbols: Sequence[str] | None) -> tuple[str, ...]:
+    known = source.symbols()
+    if symbols is None:
+        if not known:
+            msg = f"{uri} has no symbols: name another source"
+            raise ConfigError(msg)
+        return tuple(sorted(known))
+    unknown = sorted(set(symbols) - set(known))
+    if unknown or not symbols:
+        few = ", ".join(known[:8]) + (" …" if len(known) > 8 else "")
+        msg = f"{uri} has no {', '.join(unknown) or 'symbol without a name'}; it has {few}"
+        raise ConfigError(msg)
+    return tuple(sorted(set(symbols)))
+
+
+def _range(source: Source, uri: str, start: str | None, end: str | None) -> tuple[str, str]:
+    if start and end:
+        return start, end
+    has = source.sessions()
+    if has is None:
+        msg = f"{uri} does not say which days it has: give --start and --end"
+        raise ConfigError(msg)
+    return start or has[0], end or has[1]
+
+
+def _stop(settings: Settings, command: Command) -> None:
+    latest = latest_command(settings)
+    if latest is not None and latest.run == command.run:
+        stopped = replace(latest, version=latest.version + 1, action="stop", stopped=True)
+        send_command(settings, stopped)
+
+
+def _rejected_end(settings: Settings) -> int:
+    consumer = Consumer(consumer_config(settings, group_of(settings)))
+    try:
+        place = TopicPartition(Topics(settings.namespace).rejected, 0)
+        return int(consumer.get_watermark_offsets(place, READ_S)[1])
+    finally:
+        consumer.close()
+
+
+def _rejected_since(settings: Settings, offset: int) -> int:
+    """Count the messages on ``rejected`` from an offset on; offsets count transactions' ends too."""
+    topic, count = Topics(settings.namespace).rejected, 0
+    config = consumer_config(settings, group_of(settings), enable_partition_eof=True)
+    consumer = Consumer(config)
+    try:
+        consumer.assign([TopicPartition(topic, 0, offset)])
+        deadline_s = time.monotonic() + READ_S
+        while time.monotonic() < deadline_s:
+            for message in consumer.consume(1000, 0.2):
+                error = message.error()
+                if error is None:
+                    count += 1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return count
+    finally:
+        consumer.close()
+    msg = f"{topic} could not be read to its end in {READ_S:.0f} s"
+    raise BrokerError(msg)

@@ -1,0 +1,531 @@
+"""A running tape for tests: a namespace of a real broker, workers as processes, a reader of frames.
+
+Nothing here sleeps for something to happen: every wait is for a condition, has a deadline, and
+reads the tape meanwhile. What fails shows the ends of all logs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from schemas import BarBlock, Codec, Command, Coverage, Frame
+from schemas.records import Record
+from streams.calendar import Session, sessions_between
+from streams.client.merging import Merger
+from streams.control import send_command
+from streams.digest import Digest
+from streams.intervals import MINUTE_NS
+from streams.kafka import admin, consumer_config, create_topics, producer_config
+from streams.positions import Delivered, FrameReader
+from streams.settings import Settings
+from streams.sources import open_source
+from streams.topics import Topics, shard_of, shards_of
+
+__all__ = ["Result", "Row", "Tape", "Worker", "expected_rows", "until"]
+
+DEADLINE_S = 60.0
+POLL_S = 0.02
+LOG_TAIL = 4_000
+
+READ_STORE = """
+import json, sys
+from sinks.owner import FolderOwner
+from sinks.store import Store
+from streams.settings import load
+with FolderOwner(load()):
+    store = Store.open(load())
+    json.dump([[list(r) for r in store.rows(sql)] for sql in sys.argv[1:]], sys.stdout)
+    store.close()
+"""
+FINAL = """
+SELECT symbol, interval_ns, ts_ns, open, high, low, close, volume, revision, source, session
+FROM bars FINAL ORDER BY symbol, interval_ns, ts_ns
+"""
+AS_KNOWN = """
+SELECT run, shard, row_number, known_ns, interval_ns, source,
+    symbol, ts_ns, open, high, low, close, volume, revision, session
+FROM bars_as_known FINAL ORDER BY run, shard, row_number
+"""
+
+
+class Row(NamedTuple):
+    """A bar as it came out: its slice first, then what it says."""
+
+    known_ns: int
+    symbol: str
+    ts_ns: int
+    interval_ns: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    revision: int = 0
+
+
+class Result(NamedTuple):
+    """What a run left behind."""
+
+    digest: str
+    as_known: str
+    rows: tuple[Row, ...]
+    tables: Mapping[str, Mapping[str, Any]]
+    store: Sequence[Any]
+
+
+def until(condition: Callable[[], object], what: str, timeout_s: float = DEADLINE_S) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {timeout_s:.0f} s: {what}"
+        time.sleep(POLL_S)
+
+
+@dataclass
+class Worker:
+    """A worker of the tape as a process of its own, with its log."""
+
+    name: str
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    log_path: Path
+    is_supervised: bool = False
+    is_wanted: bool = False
+    starts: int = 0
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Start it, again too; the log goes on."""
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", *self.argv],
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.is_wanted = True
+        self.starts += 1
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        assert self.process.poll() is None, f"{self.name} is dead already"
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it with -9."""
+        self.is_wanted = False
+        self.send(signal.SIGKILL)
+        assert self.process is not None
+        assert self.process.wait(10) == -signal.SIGKILL
+
+    def stop(self, timeout_s: float = 30.0) -> int:
+        """End it with SIGTERM; return its exit code."""
+        self.is_wanted = False
+        self.send(signal.SIGTERM)
+        assert self.process is not None
+        return self.process.wait(timeout_s)
+
+    @property
+    def exit_code(self) -> int | None:
+        return None if self.process is None else self.process.poll()
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self.is_wanted = False
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+
+
+class Tape:
+    """One namespace, from its topics to what came out.
+
+    Parameters
+    ----------
+    servers
+        Bootstrap servers of a running broker.
+    namespace
+        Prefix of topics and groups.
+    folder
+        Logs and data.
+    partitions
+        Shards; 0: the topics are not made.
+    source
+        URI of the producers' source.
+    settings
+        Settings that differ.
+    """
+
+    def __init__(
+        self,
+        servers: str,
+        namespace: str,
+        folder: Path,
+        *,
+        partitions: int = 1,
+        source: str = "synthetic:symbols=8",
+        **settings: Any,
+    ) -> None:
+        # Kafka gives the shards of a dead worker away after this time; the local broker allows it.
+        settings = {"broker_session_timeout_s": 2.0, **settings}
+        self.settings = Settings(
+            bootstrap_servers=servers, namespace=namespace, data_dir=folder, **settings
+        )
+        self.topics = Topics(namespace)
+        self.partitions = partitions
+        self.source = source
+        self.workers: list[Worker] = []
+        self.frames: dict[int, list[Delivered]] = {shard: [] for shard in range(partitions)}
+        self.came: list[Delivered] = []
+        self.symbols = open_source(source).symbols()
+        self.version = 0
+        self._folder = folder
+        self._reader: FrameReader | None = None
+        self._command: Command | None = None
+        if partitions:
+            create_topics(self.settings, partitions)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in self.workers:
+            worker.end()
+        if self._reader is not None:
+            self._reader.close()
+        if error is not None:
+            for worker in self.workers:
+                error.add_note(f"--- {worker.name} ({worker.exit_code}):\n{worker.log[-LOG_TAIL:]}")
+
+    # Workers.
+
+    def worker(self, name: str, *argv: str, is_supervised: bool = False) -> Worker:
+        """Start a worker."""
+        values = {
+            "bootstrap_servers": self.settings.bootstrap_servers,
+            "namespace": self.settings.namespace,
+            "data_dir": self.settings.data_dir,
+            "broker_session_timeout_s": self.settings.broker_session_timeout_s,
+            "flush_interval_ms": self.settings.flush_interval_ms,
+        }
+        made = Worker(
+            name,
+            argv,
+            os.environ | self.environment(values),
+            self._folder / f"{name}.log",
+            is_supervised,
+        )
+        self.workers.append(made)
+        made.start()
+        return made
+
+    @staticmethod
+    def environment(values: Mapping[str, object]) -> dict[str, str]:
+        here = str(Path(__file__).resolve().parents[1])
+        found = {f"SESSIONTAPE_{name.upper()}": str(value) for name, value in values.items()}
+        return found | {"PYTHONPATH": here}
+
+    def coordinator(self, name: str = "coordinator", **how: bool) -> Worker:
+        return self.worker(name, "streams.coordinator", **how)
+
+    def tables(self, **how: bool) -> Worker:
+        return self.worker("tables", "streams.tables", **how)
+
+    def producer(self, **how: bool) -> Worker:
+        return self.worker("producer", "streams.producer", "--source", self.source, **how)
+
+    def sink(self, **how: bool) -> Worker:
+        return self.worker("sink", "sinks", **how)
+
+    # The run.
+
+    def start(self, start: str, end: str, **changes: Any) -> Command:
+        """Begin a run, and read the tape from here."""
+        if self._reader is None:
+            self._reader = FrameReader(self.settings)
+            self._reader.assign(self._reader.ends())
+        fields: dict[str, Any] = {
+            "action": "start",
+            "run": "run-1",
+            "mode": "replay",
+            "calendar": "XNYS",
+            "start": start,
+            "end": end,
+            "symbols": self.symbols,
+            "streams": ("bars",),
+            "anchor_wall_ns": time.time_ns(),
+        }
+        return self.command(**(fields | changes))
+
+    def command(self, **changes: Any) -> Command:
+        """Change the desired state."""
+        old = self._command
+        kept = {} if old is None else {n: getattr(old, n) for n in old.__dataclass_fields__}
+        self.version += 1
+        self._command = Command(**(kept | changes | {"version": self.version}))
+        send_command(self.settings, self._command)
+        return self._command
+
+    def full_speed(self) -> None:
+        """Let the clock of the run go as fast as it can."""
+        self.command(action="speed", speed=0.0, anchor_wall_ns=time.time_ns())
+
+    def read(self, timeout_s: float = POLL_S) -> None:
+        """Take what is there; look after the workers."""
+        for worker in self.workers:
+            if worker.is_wanted and worker.exit_code is not None:
+                assert worker.is_supervised, f"{worker.name} ended: {worker.exit_code}"
+                worker.start()
+        assert self._reader is not None
+        for delivered in self._reader.poll(timeout_s):
+            self.frames[delivered.frame.shard].append(delivered)
+            self.came.append(delivered)
+
+    def until(
+        self, condition: Callable[[], object], what: str, timeout_s: float = DEADLINE_S
+    ) -> None:
+        """Read the tape until a condition holds."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f"not in {timeout_s:.0f} s: {what} {self.where}"
+            self.read()
+
+    def ended(self, run: str = "run-1") -> bool:
+        """Tell whether every shard has ended the run."""
+        last = [frames[-1].frame for frames in self.frames.values() if frames]
+        return len(last) == self.partitions and all(
+            f.event == "end" and f.run == run for f in last
+        )
+
+    def play(self, run: str = "run-1", timeout_s: float = DEADLINE_S) -> None:
+        """Read the run to its end."""
+        self.until(lambda: self.ended(run), f"the end of {run}", timeout_s)
+
+    @property
+    def where(self) -> str:
+        """Where every shard stands, for people."""
+        last = [d[-1].frame for d in self.frames.values() if d]
+        return "; ".join(f"shard {f.shard}: {f.event} {f.session} frame {f.frame}" for f in last)
+
+    @property
+    def rows_seen(self) -> int:
+        return sum(delivered.frame.rows for delivered in self.came)
+
+    def events(self, shard: int = 0, run: str = "run-1") -> list[str]:
+        """Return the events of a run but for its rows, with their sessions."""
+        frames = (delivered.frame for delivered in self.frames[shard])
+        return [
+            f"{f.event} {f.session}".strip() for f in frames if f.event != "rows" and f.run == run
+        ]
+
+    def members(self, group: str) -> dict[str, set[int]]:
+        """Return the shards of each member of a group, by the members' ids."""
+        asked = admin(self.settings).describe_consumer_groups([group])
+        found = asked[group].result()
+        if found.state.name != "STABLE":
+            return {}
+        return {
+            member.member_id: {place.partition for place in member.assignment.topic_partitions}
+            for member in found.members
+        }
+
+    def await_members(self, group: str, *sizes: int) -> None:
+        """Wait until a group is stable and its members hold so many shards each."""
+
+        def is_so() -> bool:
+            return sorted(len(shards) for shards in self.members(group).values()) == sorted(sizes)
+
+        until(is_so, f"{group} with {sizes} shards a member, it has {self.members(group)}")
+
+    # What came out.
+
+    def frames_of(self, run: str = "run-1", shard: int | None = None) -> list[Frame]:
+        frames = (delivered.frame for delivered in self.came)
+        return [f for f in frames if f.run == run and shard in (None, f.shard)]
+
+    def rows(self, run: str = "run-1", shard: int | None = None) -> tuple[Row, ...]:
+        """Return the rows of a run: of one shard, or of all, merged, in their order."""
+        if shard is not None:
+            return tuple(r for f in self.frames_of(run, shard) for r in rows_of(f, f.symbols))
+        merged = Merger(self.partitions, run=run)
+        found: list[Row] = []
+        for delivered in self.came:
+            merged.add(delivered.frame, delivered.offset)
+            for batch in merged.drain():
+                found.extend(rows_of(batch, batch.symbols))
+        return tuple(found)
+
+    def digest(self, run: str = "run-1") -> Digest:
+        """Return the digests of a run."""
+        merged, digest = Merger(self.partitions, run=run), Digest()
+        for delivered in self.came:
+            merged.add(delivered.frame, delivered.offset)
+            for batch in merged.drain():
+                digest.add(batch)
+        return digest
+
+    def table(self) -> dict[str, dict[str, Any]]:
+        """Return what the tables' changelogs say, but for how far the tape was cut into frames."""
+        found: dict[str, dict[str, Any]] = {}
+        for name in ("symbols", "shards"):
+            for message in self.messages(self.topics.changelog(name)):
+                value = json.loads(message.value())
+                key = f"{name}/{message.key().decode()}"
+                assert found.get(key, {"frame": -1})["frame"] < value["frame"], key
+                found[key] = value
+        return {key: {k: v for k, v in found[key].items() if k != "frame"} for key in sorted(found)}
+
+    def await_tables(self, run: str = "run-1") -> dict[str, dict[str, Any]]:
+        """Wait until the tables have the end of a run."""
+        wanted = {f"shards/{shard}" for shard in range(self.partitions)}
+
+        def is_there() -> bool:
+            table = self.table()
+            return all(
+                (key in table) and (table[key]["run"], table[key]["event"]) == (run, "end")
+                for key in wanted
+            )
+
+        self.until(is_there, "the end of the run in the tables")
+        return self.table()
+
+    def store(self) -> Sequence[Any]:
+        """Return what the sink has stored, read by another process; the sink must be down."""
+        values = {"namespace": self.settings.namespace, "data_dir": self.settings.data_dir}
+        done = subprocess.run(
+            [sys.executable, "-c", READ_STORE, FINAL, AS_KNOWN],
+            env=os.environ | self.environment(values),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found: Sequence[Any] = json.loads(done.stdout)
+        return found
+
+    def messages(self, topic: str) -> list[Message]:
+        """Return all committed messages that a topic holds now."""
+        with closing(Consumer(consumer_config(self.settings, f"{topic}.look"))) as consumer:
+            parts = consumer.list_topics(topic, 10).topics[topic].partitions
+            ends = {}
+            for part in parts:
+                low, end = consumer.get_watermark_offsets(TopicPartition(topic, part), 10)
+                if end > low:
+                    ends[part] = (low, end)
+            consumer.assign([TopicPartition(topic, p, low) for p, (low, _) in ends.items()])
+            found: list[Message] = []
+            deadline = time.monotonic() + DEADLINE_S
+            while not all(
+                place.offset >= ends[place.partition][1]
+                for place in consumer.position(consumer.assignment())
+            ):
+                assert time.monotonic() < deadline, f"{topic} can't be read to its end"
+                message = consumer.poll(0.2)
+                if message is not None and message.error() is None:
+                    found.append(message)
+        return found
+
+    # A producer of the test's own.
+
+    @contextmanager
+    def sender(self) -> Iterator[Callable[..., None]]:
+        """Give a function that sends records or bytes to the raw topic."""
+        codec, topic = Codec(), self.topics.raw_bars
+        client = Producer(producer_config(self.settings))
+
+        def send(what: Record | bytes, shard: int = -1, key: str = "") -> None:
+            value = what if isinstance(what, bytes) else codec.encode(what, topic)
+            client.produce(topic, value, key.encode(), shard)
+
+        yield send
+        assert client.flush(DEADLINE_S) == 0
+
+    def blocks(self, session: Session, step: int = 100) -> list[tuple[int, BarBlock]]:
+        """Return the source's bars of a session cut small, each with its shard."""
+        found = []
+        for shard, symbols in shards_of(self.symbols, self.partitions).items():
+            parts = open_source(self.source).load(
+                "bars", symbols, session.open_ns, session.close_ns, MINUTE_NS
+            )
+            for part in parts:
+                if isinstance(part, BarBlock):
+                    cuts = range(0, len(part), step)
+                    found += [(shard, part.take(slice(at, at + step))) for at in cuts]
+        return found
+
+    def coverages(self, session: Session) -> list[tuple[int, Coverage]]:
+        """Return what vouches for all symbols of a session, each with its shard."""
+        shards = shards_of(self.symbols, self.partitions)
+        return [
+            (shard, Coverage(symbols, session.open_ns, session.close_ns))
+            for shard, symbols in shards.items()
+            if symbols
+        ]
+
+    def shard_of(self, symbol: str) -> int:
+        return shard_of(symbol, self.partitions)
+
+
+def rows_of(batch: Any, symbols: Sequence[str]) -> Iterator[Row]:
+    """Give the rows of a frame or a batch."""
+    bars = batch.bars
+    if bars is None:
+        return
+    known = [
+        int(ns)
+        for ns, rows in zip(batch.slice_ns, batch.slice_rows, strict=True)
+        for _ in range(int(rows))
+    ]
+    columns = (
+        *(bars.ts_ns, bars.interval_ns, bars.open, bars.high, bars.low, bars.close),
+        *(bars.volume, bars.revision),
+    )
+    values = zip(bars.row.tolist(), bars.symbol.tolist(), *(c.tolist() for c in columns))  # noqa: B905
+    for row, symbol, *rest in values:
+        yield Row(known[row], symbols[symbol], *rest)
+
+
+def expected_rows(
+    source: str, calendar: str, start: str, end: str, hours: str = "regular"
+) -> tuple[Row, ...]:
+    """Return what the tape must give of a source, from the source alone."""
+    market = open_source(source)
+    symbols = market.symbols()
+    found: list[Row] = []
+    for session in sessions_between(calendar, start, end, hours):
+        mine: list[Row] = []
+        for block in market.load("bars", symbols, session.open_ns, session.close_ns, MINUTE_NS):
+            if not isinstance(block, BarBlock):
+                continue
+            for at in range(len(block)):
+                ts = int(block.ts_ns[at])
+                values = (float(getattr(block, n)[at]) for n in Row._fields[4:9])
+                name = block.symbols[block.symbol[at]]
+                mine.append(Row(ts + MINUTE_NS, name, ts, MINUTE_NS, *values))
+        found += sorted(mine)
+    return tuple(found)

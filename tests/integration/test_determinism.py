@@ -1,0 +1,113 @@
+"""The same input gives the same tape, however it comes in and whoever works on it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from schemas import BarBlock
+from streams.calendar import sessions_between
+from streams.local import LocalBroker
+from tests.harness import Row, Tape, expected_rows
+
+SOURCE = "synthetic:symbols=12,seed=5,missing=0.02"
+START, END = "2024-11-27", "2024-11-29"
+TAPE_S = (390 + 210) * 60
+"""Length of the two sessions, one of them a half-day."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to the same tape."""
+
+    partitions: int = 1
+    workers: int = 1
+    speed: float = 0.0
+    shuffled: int | None = None
+
+
+WAYS = {
+    "one partition": Way(),
+    "two partitions": Way(partitions=2),
+    "four partitions": Way(partitions=4),
+    "two workers": Way(partitions=2, workers=2),
+    "four partitions, two workers": Way(partitions=4, workers=2),
+    "a finite speed": Way(partitions=2, speed=TAPE_S / 4),
+    "shuffled": Way(partitions=2, shuffled=1),
+    "shuffled otherwise, two workers, paced": Way(
+        partitions=4, workers=2, shuffled=2, speed=TAPE_S / 3
+    ),
+}
+
+
+def test_one_tape_over_arrival_partitions_workers_and_speed(
+    broker: LocalBroker, namespace: str, tmp_path: Path
+) -> None:
+    expected = expected_rows(SOURCE, "XNYS", START, END)
+    digests = {}
+    for number, (name, way) in enumerate(WAYS.items()):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        with Tape(
+            broker.bootstrap_servers,
+            f"{namespace}-{number}",
+            folder,
+            partitions=way.partitions,
+            source=SOURCE,
+        ) as tape:
+            play(tape, way)
+            digest = tape.digest()
+            assert tape.rows() == expected, name
+            digests[name] = (digest.final(), digest.as_known(), digest.sessions, digest.rows)
+            for shard in range(way.partitions):
+                mine = tape.rows(shard=shard)
+                assert mine, f"{name}: shard {shard} gave no rows"
+                assert list(mine) == sorted(mine), f"{name}: shard {shard} is out of order"
+                assert {tape.shard_of(row.symbol) for row in mine} == {shard}
+    assert len(set(digests.values())) == 1, digests
+
+
+def play(tape: Tape, way: Way) -> None:
+    """Play the run one way; each worker must have had its part of it."""
+    workers = [tape.coordinator(f"coordinator-{n}") for n in range(way.workers)]
+    if way.shuffled is None:
+        tape.producer()
+    share = way.partitions // way.workers
+    tape.await_members(tape.topics.coordinator, *[share] * way.workers)
+    command = tape.start(START, END, speed=way.speed, prefetch_sessions=1)
+    if way.shuffled is not None:
+        send_shuffled(tape, way.shuffled)
+    tape.play()
+    if way.speed:
+        took = max(d.frame.clock_ns for d in tape.came) and _wall_s(tape)
+        assert took >= 0.8 * TAPE_S / command.speed
+    for worker in workers:
+        closed = {s for s in range(way.partitions) if f"shard {s}: run run-1: close" in worker.log}
+        assert len(closed) == share, f"{worker.name} closed sessions of shards {closed}"
+
+
+def _wall_s(tape: Tape) -> float:
+    """Return the seconds over which the frames of the run were written."""
+    stamps = [message.timestamp()[1] for message in tape.messages(tape.topics.session)]
+    return (max(stamps) - min(stamps)) / 1000
+
+
+def send_shuffled(tape: Tape, seed: int) -> None:
+    """Send small blocks of all sessions in any order, some twice, and coverage behind them."""
+    rng = random.Random(seed)
+    sessions = sessions_between("XNYS", START, END)
+    blocks = [found for session in sessions for found in tape.blocks(session, step=37)]
+    blocks += rng.sample(blocks, 5)
+    rng.shuffle(blocks)
+    vouched = [found for session in sessions for found in tape.coverages(session)]
+    rng.shuffle(vouched)
+    with tape.sender() as send:
+        for shard, block in blocks:
+            send(block, shard)
+        for shard, coverage in vouched:
+            send(coverage, shard)
+
+

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from sinks import worker
+from sinks.worker import run
+from streams.errors import BrokerError, HistoryError, HoleError
+from streams.positions import Delivered
+from tests.unit.sinks.frames import Tape
+
+
+@dataclass
+class Memory:
+    """A sink that keeps frames in a list."""
+
+    durable: list[Delivered] = field(default_factory=list)
+    taken: list[Delivered] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    refuses: bool = False
+
+    def resume(
+        self, committed: Mapping[int, int | None], starts: Mapping[int, int]
+    ) -> Mapping[int, int]:
+        return {shard: offset or starts[shard] for shard, offset in committed.items()}
+
+    def write(self, delivered: Sequence[Delivered]) -> None:
+        self.taken += delivered
+
+    def flush(self) -> Mapping[int, int]:
+        if self.refuses:
+            raise HistoryError("the disk is full")
+        self.durable += self.taken
+        self.batches.append(sum(d.frame.rows for d in self.taken))
+        done = {d.frame.shard: d.offset + 1 for d in self.taken}
+        self.taken = []
+        return done
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Topic:
+    """A reader over a list of polls; one that is an error is raised."""
+
+    polls: list[list[Delivered] | Exception]
+    commits: dict[int, int] = field(default_factory=dict)
+    assigned: Mapping[int, int] = field(default_factory=dict)
+    broken_commits: int = 0
+    broken_ends: int = 0
+    now_s: float = 0.0
+
+    def assign(self, offsets: Mapping[int, int]) -> None:
+        self.assigned = offsets
+
+    def poll(self, timeout_s: float = 1.0) -> list[Delivered]:
+        self.now_s += timeout_s
+        found = self.polls.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def starts(self) -> dict[int, int]:
+        return {0: 0}
+
+    def ends(self) -> dict[int, int]:
+        if self.broken_ends:
+            self.broken_ends -= 1
+            raise BrokerError("the brokers are away")
+        return {0: 100, 1: 0}
+
+    def committed(self) -> dict[int, int | None]:
+        return {0: None}
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        if self.broken_commits:
+            self.broken_commits -= 1
+            raise BrokerError("the brokers are away")
+        self.commits |= offsets
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def is_done(self) -> bool:
+        return not self.polls
+
+
+def frames(sessions: int = 1) -> list[Delivered]:
+    tape = Tape()
+    for day in range(sessions):
+        tape.session(day)
+    return tape.frames
+
+
+def test_what_was_read_is_flushed_and_committed_at_the_stop() -> None:
+    sink, topic = Memory(), Topic([frames()])
+    run(sink, topic, topic.is_done, topic.clock)
+    assert topic.assigned == {0: 0}
+    assert topic.commits == {0: 4}
+    assert sink.durable == sink.durable
+    assert sink.batches == [30]
+
+
+def test_a_batch_is_due_by_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "BATCH_ROWS", 15)
+    sink, topic = Memory(), Topic([frames(2)])
+    run(sink, topic, topic.is_done, topic.clock)
+    assert sink.batches == [15, 15, 15, 15, 0]
+    assert topic.commits == {0: 8}
+
+
+def test_a_batch_is_due_by_its_age() -> None:
+    some = frames(2)
+    sink, topic = Memory(), Topic([some[:3], *[[]] * 6, some[3:]])
+    run(sink, topic, topic.is_done, topic.clock)
+    assert sink.batches == [30, 30]
+
+
+def test_a_commit_that_fails_is_made_up_for_without_writing_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sink, topic = Memory(), Topic([frames(), *[[]] * 12], broken_commits=3)
+    run(sink, topic, topic.is_done, topic.clock)
+    assert topic.commits == {0: 4}
+    assert sink.batches == [30]
+    assert caplog.text.count("commit put off: the brokers are away") == 3
+
+
+def test_what_came_before_a_hole_is_written_and_committed() -> None:
+    hole = HoleError("frame", topic="t", partition=0, expected=4, got=9)
+    sink, topic = Memory(), Topic([frames(), hole])
+    with pytest.raises(HoleError):
+        run(sink, topic, topic.is_done, topic.clock)
+    assert sink.batches == [30]
+    assert topic.commits == {0: 4}
+
+
+def test_a_batch_that_the_store_refuses_is_not_committed() -> None:
+    sink, topic = Memory(refuses=True), Topic([frames()])
+    with pytest.raises(HistoryError, match="disk is full"):
+        run(sink, topic, topic.is_done, topic.clock)
+    assert topic.commits == {}
+
+
+def test_progress_and_lag_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    sink, topic = Memory(), Topic([frames(), *[[]] * 120], broken_ends=1)
+    run(sink, topic, topic.is_done, topic.clock)
+    assert "lag unknown: the brokers are away" in caplog.text
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
+    assert line == "rows=0 rows_per_s=0 lag_offsets=96 positions=0:4"

@@ -1,0 +1,261 @@
+"""A broker in memory that the position protocol can be played on, with real shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+
+from schemas import Bar, BarBlock, Codec, Command, Coverage, DataRequest, Frame, Record
+from schemas.records import BarColumns
+from streams.errors import DecodeError
+from streams.inbox import Rejection
+from streams.intervals import MINUTE_NS, interval_name
+from streams.plan import Plan, plan_of
+from streams.shard import Release, Shard
+
+TOPIC = "model.raw.bars"
+RUN = "run-1"
+WALL_NS = 1_700_000_000_000_000_000
+CODEC = Codec()
+Row = tuple[str, int, int, int]
+"""Symbol, ts_ns, interval_ns, source revision."""
+plan_for = cache(plan_of)
+
+
+def command(**changes: object) -> Command:
+    """Sessions of five minutes around Thanksgiving, as fast as it goes."""
+    plain = Command(
+        version=1,
+        action="start",
+        run=RUN,
+        mode="replay",
+        calendar="XNYS",
+        start="2024-11-27",
+        end="2024-12-02",
+        symbols=("AA", "BB", "CC"),
+        streams=("bars",),
+        anchor_wall_ns=WALL_NS,
+        hours="09:30-09:35",
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def values_of(row: Row) -> dict[str, float]:
+    """The values a source gives a row: others for every revision, and never those of another row."""
+    symbol, ts_ns, interval_ns, revision = row
+    price = 100.0 + ts_ns // MINUTE_NS % 1000 + revision / 1024 + sum(symbol.encode()) / 8192
+    return {
+        "open": price,
+        "high": price + 2,
+        "low": price - 2,
+        "close": price + 1,
+        "volume": float(interval_ns // MINUTE_NS + revision),
+    }
+
+
+def bar(row: Row, run: str = "", source: str = "model", **values: float) -> Bar:
+    symbol, ts_ns, interval_ns, revision = row
+    prices = values_of(row) | values
+    name = interval_name(interval_ns)
+    return Bar(
+        symbol, ts_ns, interval=name, source=source, revision=revision, run=run, **prices
+    )
+
+
+def block(rows: Sequence[Row], run: str = RUN, source: str = "model") -> BarBlock:
+    symbols = tuple(dict.fromkeys(row[0] for row in rows))
+    columns = [values_of(row) for row in rows]
+    names = ("open", "high", "low", "close", "volume")
+    return BarBlock(
+        symbols=symbols,
+        symbol=np.array([symbols.index(row[0]) for row in rows], np.int32),
+        ts_ns=np.array([row[1] for row in rows], np.int64),
+        interval_ns=np.array([row[2] for row in rows], np.int64),
+        revision=np.array([row[3] for row in rows], np.int32),
+        **{name: np.array([values[name] for values in columns], np.float64) for name in names},
+        run=run,
+        source=source,
+    )
+
+
+def coverage(
+    plan: Plan,
+    number: int,
+    symbols: Sequence[str] | None = None,
+    run: str = RUN,
+    **changes: object,
+) -> Coverage:
+    session = plan.sessions[number]
+    names = plan.symbols if symbols is None else tuple(symbols)
+    whole = Coverage(names, session.open_ns, session.close_ns, run=run)
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+class FencedWriterError(Exception):
+    """What the broker tells a stale owner."""
+
+
+@dataclass
+class Partition:
+    """What the broker holds of one shard; values are bytes, as on the wire."""
+
+    raw: list[bytes] = field(default_factory=list)
+    low: int = 0
+    epoch: int = 0
+    frames: list[tuple[int, bytes]] = field(default_factory=list)
+    requests: list[DataRequest] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    keep: int = 0
+    end: int = 0
+
+    def produce(self, record: Record | bytes) -> int:
+        value = record if isinstance(record, bytes) else CODEC.encode(record, TOPIC)
+        self.raw.append(value)
+        return len(self.raw) - 1
+
+    def commit(self, epoch: int, release: Release) -> list[int]:
+        """Take a release whole, or not at all; return the offsets of its frames."""
+        if epoch != self.epoch:
+            raise FencedWriterError
+        offsets = [self.end + number for number in range(len(release.frames))]
+        values = [CODEC.encode(frame, "model.session") for frame in release.frames]
+        self.frames += zip(offsets, values, strict=True)
+        self.end += len(offsets) + 1  # the end of the transaction takes an offset, too
+        self.requests += release.requests
+        self.rejections += release.rejections
+        self.keep = release.keep
+        return offsets
+
+    def tape(self) -> list[Frame]:
+        return [decoded(value) for _, value in self.frames]
+
+
+@cache
+def decoded(value: bytes) -> Frame:
+    frame = CODEC.decode(value)
+    assert isinstance(frame, Frame)
+    return frame
+
+
+def record_of(partition: Partition, offset: int) -> Record | Rejection:
+    value = partition.raw[offset]
+    try:
+        return CODEC.decode(value)
+    except DecodeError as exc:
+        return Rejection(offset, exc.reason, value)
+
+
+class Worker:
+    """Owns a shard as `streams.owner.Owner` does: takes it over, feeds it, commits.
+
+    Parameters
+    ----------
+    partition, shard, shards
+        The shard in the broker, its number, and how many there are.
+    start
+        Raw offset from which it reads; the broker's committed one is never past ``keep``.
+    """
+
+    def __init__(self, partition: Partition, shard: int, shards: int, start: int = 0) -> None:
+        partition.epoch += 1
+        self.epoch = partition.epoch
+        self.partition = partition
+        self.shard = Shard(shard, shards, TOPIC, plan_for)
+        self.next = max(start, partition.low)
+        if partition.frames:
+            assert self.next <= partition.keep
+            offset, value = partition.frames[-1]
+            last = decoded(value)
+            if last.event == "open":
+                last = replace(last, open_offset=offset)
+            since = [
+                decoded(value) for at, value in partition.frames if at >= last.open_offset >= 0
+            ]
+            is_open = last.event in ("open", "rows")
+            opens = [last.open_offset] if last.open_offset >= 0 else []
+            self.shard.recover(last, since if is_open else (), opens)
+
+    def feed(self, wall_ns: int, until: int | None = None) -> None:
+        """Hand over the messages before ``until``; default all."""
+        end = len(self.partition.raw) if until is None else min(until, len(self.partition.raw))
+        while self.next < end:
+            self.shard.take(self.next, record_of(self.partition, self.next), wall_ns)
+            self.next += 1
+
+    def commit(self, release: Release) -> list[int]:
+        offsets = self.partition.commit(self.epoch, release)
+        for frame, offset in zip(release.frames, offsets, strict=True):
+            if frame.event == "open":
+                self.shard.opened(offset)
+        return offsets
+
+    def run(self, wall_ns: int) -> list[Release]:
+        """Release and commit until nothing is due."""
+        releases = []
+        while (release := self.shard.advance(wall_ns)) is not None:
+            self.commit(release)
+            releases.append(release)
+        return releases
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A row of the tape and how it came."""
+
+    row: Row
+    values: tuple[float, ...]
+    slice_ns: int
+    is_correction: bool
+    clock_before: int
+    session: str
+    run: str
+
+
+def rows_of(frame: Frame, clock_before: int) -> list[Delivered]:
+    """Take a frame apart, row by row."""
+    found: list[Delivered] = []
+    bars, at = frame.bars, 0
+    for slice_ns, rows, late in zip(
+        frame.slice_ns.tolist(),
+        frame.slice_rows.tolist(),
+        frame.slice_corrections.tolist(),
+        strict=True,
+    ):
+        for place in range(rows):
+            assert bars is not None
+            found.append(
+                Delivered(
+                    (
+                        frame.symbols[bars.symbol[at]],
+                        int(bars.ts_ns[at]),
+                        int(bars.interval_ns[at]),
+                        int(bars.revision[at]),
+                    ),
+                    values_at(bars, at),
+                    slice_ns,
+                    place < late,
+                    clock_before,
+                    frame.session,
+                    frame.run,
+                )
+            )
+            at += 1
+    return found
+
+
+def values_at(bars: BarColumns | BarBlock, at: int) -> tuple[float, ...]:
+    columns = (bars.open, bars.high, bars.low, bars.close, bars.volume)
+    return tuple(float(column[at]) for column in columns)
+
+
+def delivered(frames: Sequence[Frame]) -> list[Delivered]:
+    """All rows of a tape; what one frame of a release holds behind the clock came with the last."""
+    found: list[Delivered] = []
+    clock = 0
+    for frame in frames:
+        found += rows_of(frame, clock)
+        clock = frame.clock_ns
+    return found
