@@ -1,7 +1,7 @@
 """Records to bytes and back: Avro in a single-object envelope, or in Confluent's with a registry.
 
-Columns are Avro ``bytes`` of packed little-endian numbers, with logical types of our own; the
-codec hands them out as read-only numpy arrays over the bytes of the message.
+fastavro writes, reads and resolves what was written with another schema than today's: an older
+version of ours, or a third party's variant from a registry (without the optional fields, say).
 
 What comes out of ``decode`` fits together: one length a record, indexes inside their lists, slices
 that add up. Whether a price is right it can't tell: a flipped bit inside a column is a valid
@@ -10,20 +10,19 @@ message with another value. Kafka keeps a CRC-32C of every batch against that.
 
 from __future__ import annotations
 
+import io
 import json
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast
 
-import numpy as np
+import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from schemas import records
-from schemas.binary import COUNTED, Plan, counts, plan_of
-from schemas.records import Frame, Record
-from schemas.resolve import translator
+from schemas.columns import check, from_avro, to_avro
+from schemas.records import Record
 from streams.errors import ConfigError, DecodeError
 
 __all__ = ["RECORDS", "Codec", "Registry", "schema_of"]
@@ -39,18 +38,9 @@ RECORDS: Mapping[str, type[Record]] = {
         *("DataRequest", "Command", "Frame"),
     )
 }
-_COLUMN_GROUPS: Mapping[str, type[Record]] = {
-    "bars": records.BarColumns,
-    "quotes": records.QuoteColumns,
-    "ticks": records.TickColumns,
-}
-_ABSENT = {"revision": 0, "condition": -1}
-"""Value of the columns that may be left empty."""
-_ONE_FOR_ALL = frozenset({"symbol", "interval_ns", "source", "revision", "condition"})
-_SLICES = tuple(name for name in Frame.__dataclass_fields__ if name.startswith("slice_"))
 
-_Translate: TypeAlias = Callable[[bytes], bytes]
-_Writer: TypeAlias = tuple[str, _Translate | None]
+_Writer: TypeAlias = tuple[str, Any]
+"""Name of a record and the schema it was written with, parsed; None if that is today's."""
 
 
 class Registry(Protocol):
@@ -80,8 +70,9 @@ def schema_of(name: str) -> dict[str, Any]:
 
 
 @cache
-def _plan(name: str) -> Plan:
-    return plan_of(schema_of(name))
+def _today(name: str) -> Any:
+    """Return today's schema as fastavro wants it."""
+    return fastavro.parse_schema(schema_of(name))
 
 
 def _header(schema: Mapping[str, Any]) -> bytes:
@@ -98,14 +89,13 @@ def _known(history: Path) -> Iterator[tuple[bytes, _Writer]]:
     for name in RECORDS:
         for path in sorted(history.glob(f"{name}.v*.avsc")):
             schema = json.loads(path.read_text("utf-8"))
-            yield _header(schema), (name, translator(schema, schema_of(name)))
+            yield _header(schema), (name, fastavro.parse_schema(schema))
         # Last: a version that differs in docs or defaults alone has today's fingerprint.
         yield _header_of(name), (name, None)
 
 
 @cache
 def _by_header(history: Path = FOLDER / "history") -> dict[bytes, _Writer]:
-    """Map each envelope to its record and how to bring it to today's schema, None if it is that."""
     return dict(_known(history))
 
 
@@ -135,13 +125,15 @@ class Codec:
             The registry refuses the schema or can't be reached.
         """
         name = type(record).__name__
-        if isinstance(record, Frame):
-            _check_frame(record)
-        elif record.columns:
-            _check_columns(record)
-        out: list[Any] = [self._envelope(name, topic)]
-        _plan(name).write(out, record)
-        return b"".join(out)
+        check(record)
+        out = io.BytesIO()
+        out.write(self._envelope(name, topic))
+        try:
+            fastavro.schemaless_writer(out, _today(name), to_avro(schema_of(name), record))
+        except (ArithmeticError, AttributeError, TypeError, ValueError) as exc:
+            msg = f"the {name} can't be written: {exc}"
+            raise ValueError(msg) from exc
+        return out.getvalue()
 
     def decode(
         self, data: bytes | None, *, topic: str = "", partition: int = -1, offset: int = -1
@@ -161,19 +153,21 @@ class Codec:
 
         if not data:
             raise fail("an empty message is no record")
-        name, translate, start = self._writer_of(data, fail)
+        name, writer, start = self._writer_of(data, fail)
+        today = _today(name)
+        stream = io.BytesIO(data)
+        stream.seek(start)
         try:
-            if translate is not None:
-                data, start = translate(data[start:]), 0
-            value, end = _plan(name).read(data, start)
-            record = _from_dict(RECORDS[name], value)
-        except (IndexError, EOFError, struct.error) as exc:
+            value = fastavro.schemaless_reader(stream, writer or today, writer and today)
+            record = from_avro(schema_of(name), value)
+            check(record)
+        except EOFError as exc:
             raise fail(f"the {name} is cut short") from exc
         except Exception as exc:
             raise fail(f"not a {name} ({type(exc).__name__}: {exc})") from exc
-        if end != len(data):
-            raise fail(f"{len(data) - end} bytes stand behind the end of the {name}")
-        return record
+        if stream.tell() != len(data):
+            raise fail(f"{len(data) - stream.tell()} bytes stand behind the end of the {name}")
+        return cast("Record", record)
 
     def _envelope(self, name: str, topic: str) -> bytes:
         if self._registry is None:
@@ -184,9 +178,7 @@ class Codec:
             self._ids[key] = CONFLUENT + schema_id.to_bytes(4, "big")
         return self._ids[key]
 
-    def _writer_of(
-        self, data: bytes, fail: Callable[[str], DecodeError]
-    ) -> tuple[str, _Translate | None, int]:
+    def _writer_of(self, data: bytes, fail: Callable[[str], DecodeError]) -> tuple[str, Any, int]:
         if data[:2] == SINGLE_OBJECT:
             try:
                 return (*_by_header()[data[:10]], 10)
@@ -217,116 +209,25 @@ def _registered(registry: Registry, schema_id: int, fail: Callable[[str], Decode
     try:
         if _header(schema) == _header_of(name):
             return name, None
-        return name, translator(schema, schema_of(name))
+        if not _takes_bytes(schema):
+            msg = "it has parts that take no bytes, or refers to a type by its name"
+            raise ValueError(msg)  # noqa: TRY301 - as every reason not to use it
+        return name, fastavro.parse_schema(dict(schema))
     except Exception as exc:
         raise fail(f"schema {schema_id} of the registry can't be used ({exc})") from exc
 
 
-def _from_dict(cls: type[Record], value: dict[str, Any]) -> Record:
-    if cls is Frame:
-        value["positions"] = tuple(records.RawPosition(**p) for p in value["positions"])
-        for group, columns in _COLUMN_GROUPS.items():
-            if value[group] is not None:
-                _stretch(columns, value[group])
-                value[group] = columns(**value[group])
-        frame = Frame(**value)
-        _check_frame(frame)
-        return frame
-    if cls.columns:
-        _stretch(cls, value)
-    record = cls(**value)
-    if cls.columns:
-        _check_columns(record)
-    return record
+def _takes_bytes(schema: Any) -> bool:
+    """Tell whether each part takes a byte at least, so that no short message makes a long list.
 
-
-def _stretch(cls: type[Record], value: dict[str, Any]) -> None:
-    """Bring the columns of ``value`` that were left out or hold one value for all to full length.
-
-    Those that don't fit stay as they are, for ``_check_columns`` to find.
+    Types that are referred to by their names don't count: they could be inside themselves.
     """
-    rows = len(value["ts_ns"])
-    for name in cls.columns:
-        column = value[name]
-        if len(column) == rows:
-            continue
-        if len(column) == 0 and name in COUNTED:
-            value[name] = counts(rows, column.dtype)
-        elif len(column) == 0 and name in _ABSENT:
-            value[name] = _repeat(np.array(_ABSENT[name], column.dtype).tobytes(), column, rows)
-        elif len(column) == 1 and name in _ONE_FOR_ALL:
-            value[name] = _repeat(column.tobytes(), column, rows)
-
-
-def _repeat(packed: bytes, like: Any, rows: int) -> Any:
-    # What np.broadcast_to gives, at a tenth of its cost.
-    return np.ndarray((rows,), like.dtype, packed, strides=(0,))
-
-
-def _check_columns(block: Any, symbols: int = -1, sources: int = -1) -> None:
-    """Raise ValueError where the columns of ``block`` don't fit each other or their lists."""
-    rows = len(block.ts_ns)
-    for name in block.columns:
-        length = len(getattr(block, name))
-        if length == rows or (length == 0 and (name in COUNTED or name in _ABSENT)):
-            continue
-        if length == 1 and name in _ONE_FOR_ALL:
-            continue
-        msg = f"column {name} has {length} values for {rows} rows"
-        raise ValueError(msg)
-    _check_index(block.symbol, len(block.symbols) if symbols < 0 else symbols, "symbol")
-    if sources >= 0:
-        _check_index(block.source, sources, "source")
-    if "condition" in block.columns:
-        _check_index(block.condition, len(block.conditions), "condition", lowest=-1)
-
-
-def _check_index(index: Any, size: int, name: str, *, lowest: int = 0) -> None:
-    column = np.asarray(index)
-    if column.strides == (0,):
-        column = column[:1]
-    if len(column) and not (column.min() >= lowest and column.max() < size):
-        msg = f"column {name} points outside its list of {size}"
-        raise ValueError(msg)
-
-
-def _check_frame(frame: Frame) -> None:
-    groups = [group for group in (frame.bars, frame.quotes, frame.ticks) if group is not None]
-    for group in groups:
-        _check_columns(group, len(frame.symbols), len(frame.sources))
-    lengths = {len(getattr(frame, name)) for name in _SLICES}
-    if len(lengths) != 1:
-        msg = "the slice columns differ in length"
-        raise ValueError(msg)
-    rows = sum(len(group) for group in groups)
-    slice_rows = np.asarray(frame.slice_rows)
-    if rows != frame.rows or int(slice_rows.sum()) != rows:
-        msg = (
-            f"{frame.rows} rows are announced and {int(slice_rows.sum())} in the slices, "
-            f"the columns hold {rows}"
-        )
-        raise ValueError(msg)
-    corrections = np.asarray(frame.slice_corrections)
-    if len(slice_rows) and not bool(((corrections >= 0) & (corrections <= slice_rows)).all()):
-        msg = "a slice has more corrections than rows, or less than none"
-        raise ValueError(msg)
-    _check_places([np.asarray(group.row) for group in groups if len(group)], rows)
-
-
-def _check_places(places: list[Any], rows: int) -> None:
-    """Raise ValueError unless the rows of all groups together are 0, 1, 2, …, each in order."""
-    if len(places) == 1:
-        if len(places[0]) and not bool((places[0] == counts(rows, places[0].dtype)).all()):
-            msg = "the rows of the frame are not 0, 1, 2, …"
-            raise ValueError(msg)
-        return
-    taken = np.zeros(rows, bool)
-    for place in places:
-        in_order = bool((place[1:] > place[:-1]).all())
-        if not (len(place) and in_order and place[0] >= 0 and place[-1] < rows):
-            msg = "the rows of a kind are out of order or outside the frame"
-            raise ValueError(msg)
-        taken[place] = True
-    if not bool(taken.all()):
-        msg = "two rows have one place in the frame"
-        raise ValueError(msg)
+    if isinstance(schema, list):
+        return all(branch == "null" or _takes_bytes(branch) for branch in schema)
+    if not isinstance(schema, dict):
+        return schema in {"boolean", "int", "long", "float", "double", "bytes", "string"}
+    if "fields" in schema:
+        return bool(schema["fields"]) and all(_takes_bytes(f["type"]) for f in schema["fields"])
+    if schema["type"] in ("fixed", "enum"):
+        return bool(schema.get("size", 1) > 0)
+    return _takes_bytes(schema.get("items") or schema.get("values") or schema["type"])

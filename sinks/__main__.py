@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 from sinks.clickhouse import ClickHouseSink
-from sinks.owner import FolderOwner
+from sinks.owner import FolderOwner, chdb_folder
 from sinks.serving import HistoryServer
 from sinks.store import Store
 from sinks.worker import run
@@ -47,6 +50,7 @@ def _work(settings: Settings, keep_sessions: int, stop: threading.Event) -> None
     with ExitStack() as held:
         if not settings.clickhouse_dsn:
             owner = held.enter_context(FolderOwner(settings))
+            _use_scratch(chdb_folder(settings))
         store = Store.open(settings)
         sink = ClickHouseSink(store, keep_sessions)
         held.callback(sink.close)
@@ -58,6 +62,17 @@ def _work(settings: Settings, keep_sessions: int, stop: threading.Event) -> None
         log.info("up: namespace=%s shards=%d", settings.namespace, len(reader.shards))
         run(sink, reader, stop.is_set)
         log.info("down: all that was read is written and committed")
+
+
+def _use_scratch(folder: Path) -> None:
+    """Put temporary files beside ``folder``; what a killed process left there is removed.
+
+    The client hands every batch to chDB in one.
+    """
+    scratch = folder.with_name(f"{folder.name}.scratch")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    tempfile.tempdir = str(scratch)
 
 
 if __name__ == "__main__":

@@ -215,16 +215,24 @@ SELECT session, max(open_ns), max(close_ns) FROM frames WHERE session != '' GROU
 
 
 def expire(store: Store, sessions_to_keep: int) -> tuple[str, ...]:
-    """Drop all but the last ``sessions_to_keep`` sessions; return the labels dropped, sorted.
+    """Drop all but the last ``sessions_to_keep`` (>= 0) sessions; return their labels, sorted.
 
     The last ones are those that the tape delivered last, whatever their dates: a replay of 2013
     does not expire under its own feet because 2024 was replayed before.
     """
-    newest = store.rows(_NEWEST)
-    dropped = sorted(str(label) for (label,) in newest[max(sessions_to_keep, 0) :])
-    for label in dropped:
-        for table in ("bars", "bars_as_known", "frames"):
-            store.run(f"ALTER TABLE {table} DROP PARTITION {{label:String}}", {"label": label})
+    newest = [str(label) for (label,) in store.rows(_NEWEST)]
+    kept, dropped = newest[:sessions_to_keep], sorted(newest[sessions_to_keep:])
+    if not dropped:
+        return ()
+    months = {label[:7] for label in dropped} - {label[:7] for label in kept}
+    left = [label for label in dropped if label[:7] not in months]
+    for table in ("bars", "bars_as_known", "frames"):
+        for month in sorted(months):
+            store.run(f"ALTER TABLE {table} DROP PARTITION {{month:String}}", {"month": month})
+        if left:
+            # Hidden at once, gone with the next merge, at the latest with the month.
+            where = "session IN {labels:Array(String)}"
+            store.run(f"DELETE FROM {table} WHERE {where}", {"labels": left})  # noqa: S608
     return tuple(dropped)
 
 

@@ -7,6 +7,7 @@ A session is one trading day of one calendar; ``24/7`` has one a UTC day. Hours 
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -94,7 +95,7 @@ def _day(text: str) -> pd.Timestamp:
 @cache
 def _calendar(name: str, first: pd.Timestamp, last: pd.Timestamp) -> Any:
     try:
-        return exchange_calendars.get_calendar(name, start=first - _MARGIN, end=last + _MARGIN)
+        return _get_calendar(name, start=first - _MARGIN, end=last + _MARGIN)
     except UnknownCalendarError as exc:
         known = ", ".join(sorted(exchange_calendars.get_calendar_names(include_aliases=False))[:6])
         msg = f"there is no calendar {name!r}: take one of exchange_calendars ({known}, …)"
@@ -103,13 +104,20 @@ def _calendar(name: str, first: pd.Timestamp, last: pd.Timestamp) -> Any:
         raise CalendarError(str(exc)) from exc
 
 
+def _get_calendar(name: str, **bounds: pd.Timestamp) -> Any:
+    with warnings.catch_warnings():
+        # The library uses what pandas 4 will take away: nothing that our callers could change.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return exchange_calendars.get_calendar(name, **bounds)
+
+
 def _session(calendar: str, label: pd.Timestamp, row: Any, hours: str) -> Session:
     day = label.strftime("%Y-%m-%d")
     breaks = () if pd.isna(row.break_start) else ((row.break_start.value, row.break_end.value),)
     if hours == "regular":
         return Session(day, row.open.value, row.close.value, breaks)
     start, end = _hours(calendar, row, hours)
-    zone = exchange_calendars.get_calendar(calendar).tz
+    zone = _get_calendar(calendar).tz
     opens = pd.Timestamp(f"{day} {start}").tz_localize(zone)
     closes = pd.Timestamp(day).tz_localize(None) + pd.Timedelta(f"{end}:00")
     closes = closes.tz_localize(zone)

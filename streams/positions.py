@@ -29,6 +29,13 @@ log = logging.getLogger(__name__)
 
 METADATA_TIMEOUT_S = 15.0
 TRANSACTION_TIMEOUT_S = 60.0
+LEADER_POLL_S = 0.05
+_WITHOUT_LEADER = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION,
+)
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
 
@@ -310,11 +317,18 @@ class FrameReader:
 
     def _watermarks(self, shard: int) -> tuple[int, int]:
         place = TopicPartition(self.topic, shard)
-        try:
-            low, end = self._consumer.get_watermark_offsets(place, METADATA_TIMEOUT_S)
-        except KafkaException as exc:
-            raise _broker_error(f"offsets of {self.topic}[{shard}] can't be read", exc) from exc
-        return low, end
+        deadline = time.monotonic() + METADATA_TIMEOUT_S
+        while True:
+            try:
+                low, end = self._consumer.get_watermark_offsets(place, METADATA_TIMEOUT_S)
+            except KafkaException as exc:
+                # A topic that was just made, or a broker that just came back, has no leader yet.
+                if exc.args[0].code() not in _WITHOUT_LEADER or time.monotonic() > deadline:
+                    what = f"offsets of {self.topic}[{shard}] can't be read"
+                    raise _broker_error(what, exc) from exc
+                time.sleep(LEADER_POLL_S)
+            else:
+                return low, end
 
     def _last_between(self, shard: int, start: int, end: int) -> Delivered | None:
         """Return the last frame in offsets [start, end), all of which are decided."""

@@ -20,9 +20,12 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions as GroupPartitions
+from confluent_kafka.admin import OffsetSpec
 
 from schemas import BarBlock, Codec, Command, Coverage, Frame
 from schemas.records import Record
+from sinks import has_caught_up
 from streams.calendar import Session, sessions_between
 from streams.client.merging import Merger
 from streams.control import send_command
@@ -200,7 +203,9 @@ class Tape:
         self.version = 0
         self._folder = folder
         self._reader: FrameReader | None = None
+        self.group = f"{namespace}.test"
         self._command: Command | None = None
+        self._admin = admin(self.settings)
         if partitions:
             create_topics(self.settings, partitions)
 
@@ -266,7 +271,7 @@ class Tape:
     def start(self, start: str, end: str, **changes: Any) -> Command:
         """Begin a run, and read the tape from here."""
         if self._reader is None:
-            self._reader = FrameReader(self.settings)
+            self._reader = FrameReader(self.settings, self.group)
             self._reader.assign(self._reader.ends())
         fields: dict[str, Any] = {
             "action": "start",
@@ -304,6 +309,36 @@ class Tape:
         for delivered in self._reader.poll(timeout_s):
             self.frames[delivered.frame.shard].append(delivered)
             self.came.append(delivered)
+            if delivered.frame.event == "close":
+                # A reader that the run names is waited for: it says how far it is.
+                self._reader.commit({delivered.frame.shard: delivered.offset + 1})
+
+    def ends(self) -> dict[int, int]:
+        """Return the offset behind the last committed frame of every shard."""
+        assert self._reader is not None
+        return self._reader.ends()
+
+    def rows_since(self, ends: Mapping[int, int]) -> int:
+        """Return how many rows came from these offsets on."""
+        return sum(d.frame.rows for d in self.came if d.offset >= ends[d.frame.shard])
+
+    def end_of(self, topic: str) -> int:
+        """Return how many messages a topic has seen, over its partitions."""
+        places = {
+            TopicPartition(topic, shard): OffsetSpec.latest() for shard in range(self.partitions)
+        }
+        return sum(f.result(DEADLINE_S).offset for f in self._admin.list_offsets(places).values())
+
+    def committed(self, group: str) -> int:
+        """Return the sum of what a group has committed on the session topic."""
+        places = [TopicPartition(self.topics.session, shard) for shard in self.frames]
+        asked = self._admin.list_consumer_group_offsets([GroupPartitions(group, places)])
+        found = asked[group].result(DEADLINE_S).topic_partitions
+        return sum(max(place.offset, 0) for place in found)
+
+    def await_sink(self) -> None:
+        """Wait until the sink has stored all there is."""
+        self.until(lambda: has_caught_up(self.settings), "the end of the run in the store")
 
     def until(
         self, condition: Callable[[], object], what: str, timeout_s: float = DEADLINE_S
@@ -317,9 +352,7 @@ class Tape:
     def ended(self, run: str = "run-1") -> bool:
         """Tell whether every shard has ended the run."""
         last = [frames[-1].frame for frames in self.frames.values() if frames]
-        return len(last) == self.partitions and all(
-            f.event == "end" and f.run == run for f in last
-        )
+        return len(last) == self.partitions and all(f.event == "end" and f.run == run for f in last)
 
     def play(self, run: str = "run-1", timeout_s: float = DEADLINE_S) -> None:
         """Read the run to its end."""
@@ -344,8 +377,7 @@ class Tape:
 
     def members(self, group: str) -> dict[str, set[int]]:
         """Return the shards of each member of a group, by the members' ids."""
-        asked = admin(self.settings).describe_consumer_groups([group])
-        found = asked[group].result()
+        found = self._admin.describe_consumer_groups([group])[group].result(DEADLINE_S)
         if found.state.name != "STABLE":
             return {}
         return {
@@ -356,10 +388,13 @@ class Tape:
     def await_members(self, group: str, *sizes: int) -> None:
         """Wait until a group is stable and its members hold so many shards each."""
 
+        # Asked before there is any group, the broker leaves the question unanswered for a minute.
+        until(lambda: any("is ours" in worker.log for worker in self.workers), "a first member")
+
         def is_so() -> bool:
             return sorted(len(shards) for shards in self.members(group).values()) == sorted(sizes)
 
-        until(is_so, f"{group} with {sizes} shards a member, it has {self.members(group)}")
+        until(is_so, f"{group} with {sizes} shards a member")
 
     # What came out.
 

@@ -147,12 +147,12 @@ def _subscribe(settings: Settings, symbols: int, sessions: int, done: Any) -> No
                 msg = "the bars are out of order"
                 raise RuntimeError(msg)
             last = bar["ts_ns"]
-            row = state.setdefault(bar["symbol"], {"high": bar["high"], "low": bar["low"], "volume": 0.0})
+            row = state.setdefault(
+                bar["symbol"], {"high": bar["high"], "low": bar["low"], "volume": 0.0}
+            )
             row["latest"] = bar
             row["high"] = max(row["high"], bar["high"])
             row["low"] = min(row["low"], bar["low"])
             row["volume"] += bar["volume"]
             seen += 1
     done.put(("subscribe", time.time(), seen))
-
-

@@ -29,7 +29,7 @@ def run(settings: Settings, messages: int, message_bytes: int) -> float:
         done.get(timeout=60)
     sender = context.Process(target=_send, args=arguments)
     sender.start()
-    times = dict(done.get(timeout=600) for _ in range(3))
+    times: dict[str, float] = dict(done.get(timeout=600) for _ in range(3))
     for worker in (*workers, sender):
         worker.join()
     return messages / (times["drain"] - times["send"])

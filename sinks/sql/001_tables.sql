@@ -1,4 +1,6 @@
 -- What the sink keeps of a tape. Each statement may run twice, also from two processes at once.
+-- Partitions are months of session labels: expiry drops them whole, and a replay of years of few
+-- symbols is not cut into thousands of parts (a partition a session: 30 times slower).
 -- fsync: a position is committed behind an insert, so the insert must outlive the machine, too.
 
 -- Final state: one bar per (symbol, interval_ns, ts_ns), the last one delivered. Read it with FINAL.
@@ -18,7 +20,7 @@ CREATE TABLE IF NOT EXISTS bars
     version     UInt64                 COMMENT 'Order of delivery: generation * 2^44 + row number'
 )
 ENGINE = ReplacingMergeTree(version)
-PARTITION BY session
+PARTITION BY substring(session, 1, 7)
 ORDER BY (symbol, interval_ns, ts_ns)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
@@ -42,7 +44,7 @@ CREATE TABLE IF NOT EXISTS bars_as_known
     session     LowCardinality(String) COMMENT 'Label of the session it belongs to'
 )
 ENGINE = ReplacingMergeTree
-PARTITION BY session
+PARTITION BY substring(session, 1, 7)
 ORDER BY (run, shard, row_number)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
@@ -73,7 +75,7 @@ CREATE TABLE IF NOT EXISTS frames
     symbols    Array(String)          COMMENT 'Symbols of the shard; only in the first frame of a session'
 )
 ENGINE = ReplacingMergeTree(generation)
-PARTITION BY session
+PARTITION BY substring(session, 1, 7)
 ORDER BY (run, shard, frame)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 

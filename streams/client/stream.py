@@ -135,7 +135,10 @@ class SessionStream:
                 yield found
 
     def rows(self, timeout_s: float | None = None) -> Iterator[BarRow]:
-        """Give bars one by one, in order; ``position`` moves with the last row of a slice."""
+        """Give bars one by one, in order.
+
+        The rows of a slice are one step of ``position``: with the last of them it moves behind it.
+        """
         for part in self._walk(timeout_s, by_slice=True):
             yield from self._row_by_row(part)
 
@@ -197,12 +200,12 @@ class SessionStream:
                 waited = 0.0
                 if (batch := self._next(by_slice=by_slice)) is not None:
                     yield batch
-            elif timeout_s is not None and waited >= timeout_s:
-                return
-            else:
-                step = POLL_S if timeout_s is None else min(POLL_S, timeout_s - waited)
-                self._fill(step)
+                continue
+            step = POLL_S if timeout_s is None else min(POLL_S, timeout_s - waited)
+            if not self._fill(step):
                 waited += step
+                if timeout_s is not None and waited >= timeout_s:
+                    return
 
     async def _awalk(self, timeout_s: float | None, *, by_slice: bool) -> AsyncIterator[Batch]:
         waited = 0.0
@@ -211,19 +214,19 @@ class SessionStream:
                 waited = 0.0
                 if (batch := self._next(by_slice=by_slice)) is not None:
                     yield batch
-            elif timeout_s is not None and waited >= timeout_s:
-                return
-            else:
-                step = POLL_S if timeout_s is None else min(POLL_S, timeout_s - waited)
-                # Cancelled here, the thread still puts what came where the next call finds it.
-                await asyncio.to_thread(self._fill, step)
+                continue
+            step = POLL_S if timeout_s is None else min(POLL_S, timeout_s - waited)
+            # Cancelled here, the thread still puts what came where the next call finds it.
+            if not await asyncio.to_thread(self._fill, step):
                 waited += step
+                if timeout_s is not None and waited >= timeout_s:
+                    return
 
-    def _fill(self, timeout_s: float) -> None:
-        """Wait for frames; put what is out by now where `_next` takes it from."""
+    def _fill(self, timeout_s: float) -> bool:
+        """Wait for frames, put what is out by now where `_next` takes it from; tell if any came."""
         with self._lock:
             if self._is_closed:
-                return
+                return False
             delivered = self._reader.poll(timeout_s)
             for number, one in enumerate(delivered, 1):
                 self._merger.add(one.frame, one.offset)
@@ -233,6 +236,7 @@ class SessionStream:
                     self._ready += [self._choice.of(batch) for batch in self._merger.drain()]
             if not self._ready:
                 self._note_if_caught_up()
+            return bool(delivered)
 
     def _next(self, *, by_slice: bool) -> Batch | None:
         """Hand on what is first in line: a batch, or its next slice; None before the start time."""

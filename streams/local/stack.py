@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from sinks.owner import owner_of
-from streams.errors import SessiontapeError, TopicError
+from streams.errors import BrokerError, SessiontapeError, TopicError
 from streams.kafka import admin, check_topics, create_topics
 from streams.local.broker import LocalBroker
 from streams.local.process import ProcessRecord
@@ -24,7 +24,7 @@ from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
 from streams.settings import Settings
 from streams.topics import Topics
 
-__all__ = ["Stack", "broker_folder", "running_stack", "stop_all"]
+__all__ = ["Stack", "broker_folder", "connected", "readers_of", "running_stack", "stop_all"]
 
 READY_S = 60.0
 READY_POLL_S = 0.02
@@ -381,3 +381,23 @@ def _process(pid: int) -> psutil.Process | None:
     with suppress(psutil.Error):
         return psutil.Process(pid)
     return None
+
+
+def connected(settings: Settings) -> Settings:
+    """Return the settings with the address of the local broker, where no other is set.
+
+    Raises
+    ------
+    BrokerError
+        No broker is set, and none runs on the data folder.
+    """
+    if settings.bootstrap_servers:
+        return settings
+    broker = LocalBroker.find(broker_folder(settings))
+    if broker is None:
+        msg = (
+            f"no broker runs on {settings.data_dir}: start one with `sessiontape up`, or set "
+            "SESSIONTAPE_BOOTSTRAP_SERVERS"
+        )
+        raise BrokerError(msg)
+    return settings.but(bootstrap_servers=broker.bootstrap_servers)

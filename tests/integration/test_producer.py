@@ -92,6 +92,12 @@ def records(messages: Sequence[Message]) -> list[Any]:
     return [Codec().decode(message.value()) for message in messages]
 
 
+def reason_of(message: Message) -> bytes:
+    [reason] = [value for name, value in message.headers() or [] if name == "reason"]
+    assert isinstance(reason, bytes)
+    return reason
+
+
 def answers(count: int) -> Callable[[list[Message]], bool]:
     def enough(messages: list[Message]) -> bool:
         return sum(isinstance(r, Coverage) for r in records(messages)) >= count
@@ -238,7 +244,7 @@ def test_a_source_that_fails_cannot_say_of_what_is_left(
         _, covered, unsaid = records(read(settings, Topics(namespace).raw_bars, 0, answers(2)))
         [rejected] = read(settings, Topics(namespace).rejected, 0, lambda m: len(m) >= 1)
     assert (covered.symbols, unsaid.symbols, unsaid.answer) == (("A",), ("B",), "cannot_say")
-    assert dict(rejected.headers() or [])["reason"] == b"the disk is gone"
+    assert reason_of(rejected) == b"the disk is gone"
     assert "bars.csv: the disk is gone" in caplog.text
 
 
@@ -262,7 +268,7 @@ def test_what_is_no_request_goes_to_rejected(
         [rejected] = read(settings, Topics(namespace).rejected, 0, lambda m: len(m) >= 1)
         read(settings, Topics(namespace).raw_bars, 0, answers(1))
     assert rejected.value() == message
-    assert dict(rejected.headers() or [])["reason"].startswith(reason)
+    assert reason_of(rejected).startswith(reason)
     assert committed(settings) == 2
 
 
@@ -353,7 +359,7 @@ def test_a_broker_that_dies_is_an_error_and_exit_code_1(namespace: str, tmp_path
                 own.kill()
                 yield from super().load(*arguments)
 
-        parts = [block_of("SYN0001", 1.0), Answer(("SYN0001",), "rows")]
+        parts: list[Part] = [block_of("SYN0001", 1.0), Answer(("SYN0001",), "rows")]
         producer = Producer(settings, Killing(parts), message_timeout_ms=2000)
         with pytest.raises(DeliveryError, match="2 of 2 messages"):
             producer.run()

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tests.unit.sinks.frames import BarRow, Tape, bars_of, final_of, label
 
 KILLS = int(os.environ.get("SESSIONTAPE_TEST_KILLS", "3"))
 SHARDS = 2
+PACE_S = 0.02  # a session, while the sink is killed
 
 READ_BACK = """
 import json, sys
@@ -155,6 +157,10 @@ class Shards:
         """Tell whether the sink has committed all there is."""
         return has_caught_up(self.settings)
 
+    def commits_behind(self, before: int) -> bool:
+        """Tell whether the sink has committed more than ``before``."""
+        return self.committed_rows() > before
+
     def committed_rows(self) -> int:
         """Return a number that grows with what the sink has committed."""
         with closing(FrameReader(self.settings, Topics(self.settings.namespace).sink)) as reader:
@@ -221,7 +227,7 @@ def test_killed_at_random_moments_it_loses_and_doubles_nothing(settings: Setting
 
     def play_on() -> None:
         nonlocal played
-        while not enough.is_set():
+        while not enough.wait(PACE_S):
             played += 1
             shards.play(played, price=100.0 + played)
 
@@ -231,12 +237,14 @@ def test_killed_at_random_moments_it_loses_and_doubles_nothing(settings: Setting
         with ThreadPoolExecutor(1) as pool:
             playing = pool.submit(play_on)
             with sink(settings) as process:
-                until(lambda rows=before: shards.committed_rows() > rows, "some rows")
+                until(partial(shards.commits_behind, before), "some rows")
                 # Any moment does; the loop behind it shows that rows come before and after it.
                 time.sleep(rng.uniform(0.0, 1.2))
                 process.kill()
             killed_at = played
-            until(lambda day=killed_at: played > day + 3, "rows after the kill")
+            while played <= killed_at + 3:
+                assert not playing.done()
+                time.sleep(PACE_S)
             enough.set()
             playing.result()
         assert not shards.caught_up()

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from schemas import Codec, schema_of
 from schemas.codec import RECORDS
 from schemas.compatibility import HISTORY, main, problems, record, versions
-from schemas.resolve import plain
 from tests.unit.schemas.samples import NAMES, records
 
 EACH_VERSION = [(name, number) for name in NAMES for number in range(1, len(versions(name)) + 1)]
@@ -28,10 +27,10 @@ EACH_VERSION = [(name, number) for name in NAMES for number in range(1, len(vers
 def carry(value: Any, writer: dict[str, Any], reader: dict[str, Any]) -> Any:
     """Return ``value`` as fastavro reads it by ``reader`` from a message of ``writer``."""
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, fastavro.parse_schema(plain(writer)), value)
+    fastavro.schemaless_writer(out, fastavro.parse_schema(writer), value)
     out.seek(0)
     read = fastavro.schemaless_reader(
-        out, fastavro.parse_schema(plain(writer)), fastavro.parse_schema(plain(reader))
+        out, fastavro.parse_schema(writer), fastavro.parse_schema(reader)
     )
     assert out.read() == b""
     return read
@@ -40,7 +39,7 @@ def carry(value: Any, writer: dict[str, Any], reader: dict[str, Any]) -> Any:
 def raw(data: st.DataObject, name: str) -> Any:
     body = Codec().encode(data.draw(records(name)))[10:]
     return fastavro.schemaless_reader(
-        io.BytesIO(body), fastavro.parse_schema(plain(schema_of(name))), None
+        io.BytesIO(body), fastavro.parse_schema(schema_of(name)), None
     )
 
 

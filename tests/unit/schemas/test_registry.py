@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from schemas import Bar, Codec, Coverage, schema_of
 from schemas.registry import ConfluentRegistry, codec_for
-from schemas.resolve import plain
 from streams.errors import ConfigError, DecodeError
 from tests.unit.schemas.samples import NAMES, image, records
 
@@ -74,7 +73,7 @@ def test_a_third_party_writes_with_a_schema_of_its_own() -> None:
     schema_id = registry.id_of("raw.bars", schema)
     out = io.BytesIO()
     value = {"symbol": "A", "ts_ns": 1, "open": 1, "high": 2, "low": 3, "close": 4, "volume": 5}
-    fastavro.schemaless_writer(out, fastavro.parse_schema(plain(schema)), value)
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), value)
     message = b"\x00" + schema_id.to_bytes(4, "big") + out.getvalue()
     codec = Codec(registry)
     assert codec.decode(message) == BAR
@@ -85,6 +84,77 @@ def test_a_third_party_writes_with_a_schema_of_its_own() -> None:
         codec.decode(message + b"\x00")
 
 
+NEEDED = ["symbol", "ts_ns", "open", "high", "low", "close", "volume"]
+
+
+def variant(*fields: Any) -> dict[str, Any]:
+    schema = copy.deepcopy(schema_of("Bar"))
+    schema["fields"] = [f for f in schema["fields"] if f["name"] in NEEDED] + list(fields)
+    return schema
+
+
+def registered(schema: dict[str, Any], value: dict[str, Any]) -> tuple[Codec, bytes]:
+    """Return a codec whose registry knows ``schema``, and a message of ``value`` written by it."""
+    registry = ConfluentRegistry("mock://variants")
+    out = io.BytesIO()
+    out.write(b"\x00" + registry.id_of("raw.bars", schema).to_bytes(4, "big"))
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), value)
+    return Codec(registry), out.getvalue()
+
+
+def test_a_schema_with_less_more_and_other_types() -> None:
+    schema = variant(
+        {"name": "venues", "type": {"type": "array", "items": "string"}},
+        {"name": "tags", "type": {"type": "map", "values": "long"}},
+        {"name": "key", "type": {"type": "fixed", "name": "Key", "size": 2}},
+        {"name": "side", "type": {"type": "enum", "name": "Side", "symbols": ["buy"]}},
+        {"name": "note", "type": ["null", "string"]},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+    )
+    for field in schema["fields"]:
+        if field["name"] == "volume":
+            field["type"] = "long"
+    value: dict[str, Any] = dict.fromkeys(NEEDED, 2) | {
+        "symbol": "A",
+        "venues": ["x"],
+        "tags": {"a": 1},
+    }
+    value |= {"key": b"ab", "side": "buy", "note": None, "at": 5}
+    codec, message = registered(schema, value)
+    assert codec.decode(message) == Bar("A", 2, 2, 2, 2, 2, 2)
+
+
+def test_another_unit_is_not_taken_for_nanoseconds() -> None:
+    schema = variant()
+    schema["fields"][1]["type"] = {"type": "long", "logicalType": "timestamp-micros"}
+    codec, message = registered(schema, dict.fromkeys(NEEDED, 2) | {"symbol": "A"})
+    with pytest.raises(DecodeError, match=r"ts_ns: datetime.* is no long"):
+        codec.decode(message)
+
+
+NOTHING = {"type": "record", "name": "Nothing", "fields": [{"name": "n", "type": "null"}]}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"type": "array", "items": "null"},
+        {"type": "array", "items": NOTHING},
+        {"type": "array", "items": {"type": "null"}},
+        {"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}},
+        {"type": "array", "items": {"type": "record", "name": "Empty", "fields": []}},
+        {"type": "map", "values": {"type": "array", "items": "null"}},
+        ["null", {"type": "array", "items": "null"}],
+        ["null", "sessiontape.Bar"],
+    ],
+)
+def test_schemas_that_could_hang_a_reader_are_refused(kind: Any) -> None:
+    registry = ConfluentRegistry("mock://hang")
+    schema_id = registry.id_of("raw.bars", variant({"name": "x", "type": kind}))
+    with pytest.raises(DecodeError, match=r"can't be used \(it has parts that take no bytes"):
+        Codec(registry).decode(b"\x00" + schema_id.to_bytes(4, "big") + b"abc")
+
+
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
@@ -93,7 +163,7 @@ def test_a_third_party_writes_with_a_schema_of_its_own() -> None:
         ("syntax = proto3", "no Avro record"),
         (
             '{"type": "record", "name": "Bar", "fields": [{"name": "x", "type": "Bar"}]}',
-            "can't be used .*in itself",
+            "can't be used .*refers to a type by its name",
         ),
         ('{"type": "record", "name": "Bar", "fields": [{"name": "x"}]}', "can't be used"),
     ],

@@ -216,10 +216,13 @@ def test_sessions_tell_what_was_expected_and_what_came(store: Store) -> None:
 
 def test_expiry_counts_sessions_of_the_tape_not_dates(store: Store) -> None:
     tape = Tape()
-    for day in (5, 6, 0, 1):  # a later replay of earlier days
+    for day in (40, 5, 6, 0, 1):  # a later replay of earlier days
         tape.session(day)
     written(store, tape.frames)
-    assert expire(store, 2) == (label(5), label(6))
+    assert expire(store, 9) == ()
+    assert expire(store, 2) == (label(5), label(6), label(40))
+    months = "SELECT DISTINCT partition FROM system.parts WHERE active AND table = 'bars'"
+    assert [month for (month,) in store.rows(months)] == ["2013-10"]
     assert {row.session for row in final(store)} == {label(0), label(1)}
     assert len(as_known(store)) == 60
     assert expire(store, 2) == ()

@@ -97,11 +97,12 @@ def frames(sessions: int = 1) -> list[Delivered]:
 
 
 def test_what_was_read_is_flushed_and_committed_at_the_stop() -> None:
-    sink, topic = Memory(), Topic([frames()])
+    some = frames()
+    sink, topic = Memory(), Topic([list(some)])
     run(sink, topic, topic.is_done, topic.clock)
     assert topic.assigned == {0: 0}
     assert topic.commits == {0: 4}
-    assert sink.durable == sink.durable
+    assert sink.durable == some
     assert sink.batches == [30]
 
 

@@ -30,6 +30,7 @@ from tests.frames import (
     merged,
     tape_of,
 )
+from tests.unit.streams.client.answers import answers
 
 
 def data_of(*days: Day, cuts: Iterable[int] = (), **arguments: Any) -> SessionData:
@@ -253,40 +254,6 @@ def test_the_way_frames_are_cut_makes_no_difference(
             data.apply(batch)
         states.append(answers(data, day.symbols))
     assert states[0] == states[1]
-
-
-def answers(data: SessionData, symbols: Iterable[str]) -> dict[str, Any]:
-    """What every method answers, in a form that can be compared."""
-    found: dict[str, Any] = {
-        "active": data.is_session_active(),
-        "ended": data.session_ended(),
-        "date": data.get_current_session_date(),
-        "symbols": data.get_active_symbols(),
-        "clock": data.clock_ns,
-        "all": data.get_latest_bars().tobytes(),
-    }
-    for symbol in symbols:
-        past = data.get_historical_bars(symbol)
-        found[symbol] = {
-            "latest": _plain(data.get_latest_bar(symbol)),
-            "last": data.get_last_n_bars(symbol, 3).tolist(),
-            "since": data.get_bars_since(symbol, at_minute(2)).tolist(),
-            "count": data.get_bar_count(symbol),
-            "multi": _plain(data.get_latest_bars_multi([symbol])[symbol]),
-            "metrics": data.get_session_metrics(symbol),
-            "history": {day: rows.tolist() for day, rows in past.items()},
-            "one day": list(data.get_historical_bars(symbol, 1)),
-            "with history": data.get_all_bars_including_historical(symbol).tolist(),
-            "quality": data.get_quality_metric(symbol),
-            "bars": data.get_bars(symbol).tolist(),
-            "5m": data.get_bars(symbol, 5).tolist(),
-            "quote": data.get_latest_quote(symbol),
-        }
-    return found
-
-
-def _plain(bar: Any) -> Any:
-    return None if bar is None else bar.tolist()
 
 
 def test_trailing_sessions_stay_behind_the_running_one() -> None:

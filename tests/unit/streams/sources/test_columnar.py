@@ -41,7 +41,7 @@ def ask(
             b.symbol, b.ts_ns, b.open, b.high, b.low, b.close, b.volume, strict=True
         )
     ]
-    return rows, kinds, bad  # type: ignore[return-value]
+    return rows, kinds, bad
 
 
 TWO = [("ABC", 0, 10.0, 11.0, 9.0, 10.5, 100.0), ("ABC", 1, 10.5, 10.5, 10.0, 10.0, 250.5)]
@@ -326,7 +326,9 @@ def test_databento_s_fixed_point_prices_and_undefined_ones(tmp_path: Path) -> No
 
 def test_a_time_that_is_missing_is_named(tmp_path: Path) -> None:
     path = tmp_path / "ABC.parquet"
-    FRAME.assign(timestamp=[FRAME.index[0], pd.NaT]).to_parquet(path, index=False)
+    FRAME.assign(timestamp=pd.DatetimeIndex(["2024-07-05 13:30", None])).to_parquet(
+        path, index=False
+    )
     source = open_source(f"csv:{written(tmp_path, ALPACA_FRAME)}")
     assert source.name == "csv"
     rows, _, bad = ask(f"parquet:{path}", "ABC")

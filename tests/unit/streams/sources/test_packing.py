@@ -18,7 +18,7 @@ VALUES = ("ts_ns", "interval_ns", "open", "high", "low", "close", "volume", "rev
 NAMES = st.text("ABCÄÖ€", min_size=1, max_size=12)
 
 
-def block_of(symbols: Sequence[str], index: Sequence[int], seed: int = 0) -> BarBlock:
+def block_of(symbols: Sequence[str], index: Any, seed: int = 0) -> BarBlock:
     count = len(index)
     numbers = np.random.default_rng(seed).random((5, count))
     return bar_block(

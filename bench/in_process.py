@@ -1,0 +1,59 @@
+"""A tape without a broker: the real source, the real shard, the real merging of the client."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from schemas import BarBlock, Command, Coverage
+from streams.client.batch import Batch
+from streams.client.merging import Merger
+from streams.intervals import MINUTE_NS
+from streams.shard import Shard
+from streams.sources import open_source
+
+__all__ = ["batches", "blocks"]
+
+CALENDAR = "XNYS"
+
+
+def blocks(symbols: int, start_ns: int, end_ns: int) -> list[BarBlock]:
+    """Return the bars of the synthetic market with start_ns <= ts < end_ns, as they come."""
+    source = open_source(f"synthetic:symbols={symbols},seed=7")
+    parts = source.load("bars", source.symbols(), start_ns, end_ns, MINUTE_NS)
+    return [part for part in parts if isinstance(part, BarBlock)]
+
+
+def batches(symbols: int, start: str, end: str) -> list[Batch]:
+    """Return what a subscriber receives of a replay at full speed, over one shard."""
+    names = open_source(f"synthetic:symbols={symbols},seed=7").symbols()
+    shard, merger = Shard(0, 1, "raw.bars"), Merger(1)
+    shard.command(
+        Command(
+            version=1,
+            action="start",
+            run="bench",
+            mode="replay",
+            calendar=CALENDAR,
+            start=start,
+            end=end,
+            symbols=names,
+            streams=("bars",),
+            anchor_wall_ns=0,
+        )
+    )
+    found: list[Batch] = []
+    offset, at = 0, 0
+    while (release := shard.advance(0)) is not None:
+        for frame in release.frames:
+            merger.add(frame, at)
+            if frame.event == "open":
+                shard.opened(at)
+            at += 1
+        found += merger.drain()
+        for request in release.requests:
+            asked = blocks(symbols, request.start_ns, request.end_ns)
+            coverage = Coverage(request.symbols, request.start_ns, request.end_ns)
+            for record in (*(replace(block, run="bench") for block in asked), coverage):
+                shard.take(offset, record, 0)
+                offset += 1
+    return found

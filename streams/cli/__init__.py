@@ -1,0 +1,183 @@
+"""The command line: one file a group of commands, parsing and printing only."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+from cyclopts import App, CycloptsError, Group
+
+__all__ = ["app", "main"]
+
+EPILOGUE = """
+To begin with:
+    sessiontape demo
+    sessiontape replay --source lean:DIR --symbols AIG,BAC --start 2013-10-07 --end 2013-10-11
+
+Settings come from SESSIONTAPE_* variables and sessiontape.toml: docs/reference/settings.md.
+"""
+
+_GROUPS = ("The tape", "The stack", "Checks")
+
+
+class _Command(NamedTuple):
+    """Where a command lives, and what help says of it."""
+
+    module: str
+    group: str
+    help: str
+    examples: tuple[str, ...]
+
+
+_COMMANDS = {
+    "demo": _Command(
+        "demo",
+        "The tape",
+        "Replay a synthetic week through a real Kafka and show the tape moving.",
+        ("demo", "demo --json"),
+    ),
+    "replay": _Command(
+        "replay",
+        "The tape",
+        "Replay the sessions of a source; with no stack running, start and stop one.",
+        (
+            "replay --source lean:DIR --symbols AIG,BAC,IBM --start 2013-10-07 --end 2013-10-11",
+            "replay --source synthetic:symbols=50,missing=0.01 --start 2024-11-25 --end 2024-11-29",
+            "replay --source lean:DIR --calendar 24/7 --symbols BTCUSD --speed 600 --json",
+        ),
+    ),
+    "subscribe": _Command(
+        "subscribe",
+        "The tape",
+        "Print the tape as it comes.",
+        (
+            "subscribe --symbols 'SYN000*' --from session",
+            "subscribe --from start --until idle --format csv > bars.csv",
+            "subscribe --unit slices --json",
+        ),
+    ),
+    "history": _Command(
+        "history",
+        "The tape",
+        "Read trailing sessions of a symbol back from ClickHouse.",
+        (
+            "history SYN0001 --interval 1m --sessions 5",
+            "history AIG --format parquet --output aig.parquet",
+        ),
+    ),
+    "up": _Command(
+        "stack",
+        "The stack",
+        "Start Kafka, the workers and chDB on this machine, and leave them running.",
+        ("up", "up --namespace research --partitions 4 --workers 2"),
+    ),
+    "down": _Command(
+        "stack",
+        "The stack",
+        "Stop the workers of every namespace of this data folder, and its broker.",
+        ("down",),
+    ),
+    "status": _Command(
+        "stack",
+        "The stack",
+        "Show broker and workers, and where the tape of a namespace stands.",
+        ("status", "status --namespace research --json"),
+    ),
+    "doctor": _Command(
+        "doctor",
+        "The stack",
+        "Check that all that is needed is here, line by line, and say how to mend the rest.",
+        ("doctor",),
+    ),
+    "verify": _Command(
+        "verify",
+        "Checks",
+        "Compare two runs by their digests; name the first minute, symbol and field that differ.",
+        ("verify before.json after.json", "verify tape research", "verify tape/RUN tape/RUN"),
+    ),
+    "bench": _Command(
+        "bench",
+        "Checks",
+        "Measure what the tape costs on this machine.",
+        ("bench", "bench end_to_end --json", "bench --compare bench/results/latest.json"),
+    ),
+}
+
+
+def _app() -> App:
+    made = App(
+        name="sessiontape",
+        help="Market data as one tape: ordered, cut into sessions, the same for backtest and live.",
+        help_epilogue=EPILOGUE,
+        help_format="plaintext",
+        version=_version,
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+    )
+    groups = {title: Group(title, sort_key=number) for number, title in enumerate(_GROUPS)}
+    for name, command in _COMMANDS.items():
+        # By name: a command's module is imported when it runs.
+        made.command(
+            f"streams.cli.{command.module}:{name}",
+            name=name,
+            group=groups[command.group],
+            help=command.help,
+            help_epilogue="\n".join(
+                ["\nExamples:", *(f"    sessiontape {line}" for line in command.examples)]
+            ),
+        )
+    made.register_install_completion_command(add_to_startup=True)
+    return made
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("sessiontape")
+
+
+app = _app()
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit: 0 done, 1 failed, 2 called wrongly, 130 Ctrl-C, 143 SIGTERM."""
+    from streams.cli.output import fail
+
+    signal.signal(signal.SIGTERM, _terminated)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(given)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = fail("interrupted: nothing was left running", 130)
+    except BrokenPipeError:
+        # Whoever read us has seen enough; without this Python says so once more at exit.
+        sys.stdout = None  # type: ignore[assignment]
+        code = 1
+    sys.exit(code)
+
+
+def _run(given: list[str]) -> int:
+    from streams.cli.output import fail
+    from streams.errors import CalendarError, ConfigError, SessiontapeError
+
+    try:
+        return int(app(given) or 0)
+    except CycloptsError as exc:
+        return fail(f"{_sentence(exc)} (sessiontape --help)", 2)
+    except (ConfigError, CalendarError) as exc:
+        return fail(str(exc), 2)
+    except SessiontapeError as exc:
+        return fail(str(exc), 1)
+
+
+def _sentence(exc: CycloptsError) -> str:
+    return " ".join(str(exc).split())
+
+
+def _terminated(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)

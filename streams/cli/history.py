@@ -1,0 +1,101 @@
+"""``history``: trailing sessions, read back from ClickHouse."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from streams.cli.options import Json, Namespace, names, settings_of
+from streams.cli.output import atomic_file, clock, note, print_json, print_table
+
+__all__ = ["history"]
+
+Format = Literal["table", "csv", "json", "parquet"]
+
+
+def history(
+    symbol: str,
+    *,
+    interval: str = "1m",
+    sessions: Annotated[int, Parameter(validator=Number(gte=1))] = 5,
+    format_: Annotated[Format | None, Parameter(name="--format")] = None,
+    output: Path | None = None,
+    namespace: Namespace = None,
+    json: Json = False,
+) -> int:
+    """Read trailing sessions of a symbol back from ClickHouse.
+
+    Parameters
+    ----------
+    symbol
+        A symbol, or some with commas between.
+    interval
+        Length of the bars, such as 1m.
+    sessions
+        Newest sessions to read.
+    format_
+        table, csv, json or parquet; by the name of the file when there is one.
+    output
+        File to write, whole or not at all; stdout when not given.
+    """
+    from sinks.history import open_history
+    from streams.errors import ConfigError
+
+    chosen: str = "json" if json else format_ or _format_of(output)
+    if chosen == "parquet" and output is None and sys.stdout.isatty():
+        msg = "parquet is not for a terminal: name a file by --output"
+        raise ConfigError(msg)
+    reader = open_history(settings_of(namespace=namespace))
+    try:
+        table = reader.bars(names(symbol), interval, sessions)
+    finally:
+        reader.close()
+    if output is not None:
+        with atomic_file(output) as file:
+            _write(table, chosen, file)
+        note(f"{table.num_rows:,} bars to {output}")
+    elif chosen == "table":
+        _show(table)
+    elif chosen == "json":
+        print_json(table.to_pylist())
+    else:
+        _write(table, chosen, sys.stdout.buffer)
+    return 0
+
+
+def _format_of(output: Path | None) -> str:
+    ending = "" if output is None else output.suffix.removeprefix(".")
+    return ending if ending in ("csv", "json", "parquet") else "table" if output is None else "csv"
+
+
+def _write(table: Any, chosen: str, file: IO[bytes]) -> None:
+    import json
+
+    from pyarrow import csv, parquet
+
+    if chosen == "parquet":
+        parquet.write_table(table, file)
+    elif chosen == "json":
+        file.write(json.dumps(table.to_pylist(), indent=2).encode() + b"\n")
+    else:
+        csv.write_csv(table, file)
+
+
+def _show(table: Any) -> None:
+    rows = [
+        (
+            row["symbol"],
+            row["session"],
+            clock(row["ts_ns"])[11:],
+            *(f"{row[name]:,.2f}" for name in ("open", "high", "low", "close")),
+            f"{row['volume']:,.0f}",
+        )
+        for row in table.to_pylist()
+    ]
+    columns = ("symbol", "session", "UTC", "open>", "high>", "low>", "close>", "volume>")
+    print_table("", columns, rows)
+    note(f"{len(rows):,} bars")

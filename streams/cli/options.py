@@ -1,0 +1,41 @@
+"""Options that several commands share, and the settings that they change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+
+__all__ = ["Json", "Namespace", "names", "settings_of"]
+
+Json: TypeAlias = Annotated[
+    bool, Parameter(name="--json", negative="", help="Print JSON on stdout, for machines.")
+]
+Namespace: TypeAlias = Annotated[
+    str | None, Parameter(name="--namespace", help="Prefix of every topic and group.")
+]
+
+
+def settings_of(**changes: Any) -> Settings:
+    """Return the settings, with what the options say in place of what was set elsewhere.
+
+    Raises
+    ------
+    ConfigError
+        A value that can't be used.
+    """
+    from streams.settings import load
+
+    given = {name: value for name, value in changes.items() if value is not None}
+    settings = load()
+    return settings.but(**given) if given else settings
+
+
+def names(text: str | None) -> list[str] | None:
+    """Return the names in a list with commas, None for none given."""
+    if text is None:
+        return None
+    return [name for part in text.split(",") if (name := part.strip())]

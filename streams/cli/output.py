@@ -1,0 +1,167 @@
+"""What commands print with: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+__all__ = [
+    "Bar",
+    "atomic_file",
+    "bar",
+    "clock",
+    "fail",
+    "note",
+    "print_json",
+    "print_line",
+    "print_table",
+]
+
+LINE_EVERY_S = 5.0
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout, and nothing else."""
+    sys.stdout.write(json.dumps(value, indent=2, sort_keys=False) + "\n")
+
+
+def print_line(text: str) -> None:
+    """Print a line of the result on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table on stdout; columns whose name ends in ``>`` stand to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=None)
+    for name in columns:
+        is_right = name.endswith(">")
+        table.add_column(name.rstrip(">"), justify="right" if is_right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console = Console(file=sys.stdout, highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
+
+
+def note(text: str) -> None:
+    """Say something to a person, on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def fail(text: str, code: int) -> int:
+    """Say in a sentence what went wrong, on stderr; return the exit code."""
+    note(f"sessiontape: {text}")
+    return code
+
+
+def clock(ns: int, zone: str = "UTC") -> str:
+    """Return a time for people, such as ``2024-11-29 09:31:00``; ``-`` for none."""
+    if ns <= 0:
+        return "-"
+    found = datetime.fromtimestamp(ns / 1e9, UTC)
+    if zone != "UTC":
+        from zoneinfo import ZoneInfo
+
+        found = found.astimezone(ZoneInfo(zone))
+    return f"{found:%Y-%m-%d %H:%M:%S}"
+
+
+class Bar(Protocol):
+    """A progress bar, or lines where stderr is no terminal."""
+
+    def say(self, text: str) -> None:
+        """Say a line above the bar."""
+        ...
+
+    def move(self, share: float, what: str) -> None:
+        """Move to a share of the whole, 0 to 1, at ``what``."""
+        ...
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Bar]:
+    """Show progress on stderr: a bar on a terminal, else a line every few seconds."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(file=sys.stderr)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[what]}", markup=False),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=1.0, what="")
+        yield _Rich(progress, task)
+
+
+class _Rich:
+    def __init__(self, progress: Any, task: Any) -> None:
+        self._progress = progress
+        self._task = task
+        self._moved_s = 0.0
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False, style="dim")
+
+    def move(self, share: float, what: str) -> None:
+        now_s = time.monotonic()
+        if now_s - self._moved_s > 0.05 or share >= 1:
+            self._moved_s = now_s
+            self._progress.update(self._task, completed=share, what=what)
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._said_s = time.monotonic()
+
+    def say(self, text: str) -> None:
+        note(text)
+
+    def move(self, share: float, what: str) -> None:
+        now_s = time.monotonic()
+        if now_s - self._said_s >= LINE_EVERY_S:
+            self._said_s = now_s
+            note(f"{share:.0%} {what}")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that appears under its name when it is whole, and not at all on an error.
+
+    Raises
+    ------
+    ConfigError
+        It can't be written there.
+    """
+    from streams.errors import ConfigError
+
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        file = part.open("wb")
+    except OSError as exc:
+        msg = f"{path} can't be written ({exc.strerror}): name another file"
+        raise ConfigError(msg) from exc
+    try:
+        with file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
