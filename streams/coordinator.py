@@ -31,6 +31,9 @@ __all__ = ["Coordinator"]
 
 log = logging.getLogger(__name__)
 
+ANSWER_S = 2.0
+"""How long the brokers may take to say where a reader stands; then they are asked again."""
+
 BACKLOG = 10_000
 """Messages that an idle shard holds; then its partition is not read until a run is on."""
 
@@ -151,7 +154,9 @@ class Coordinator:
         place = TopicPartition(self.topics.session, shard)
         found = []
         for group in command.readers:
-            asked = self._admin.list_consumer_group_offsets([GroupPartitions(group, [place])])
+            asked = self._admin.list_consumer_group_offsets(
+                [GroupPartitions(group, [place])], request_timeout=ANSWER_S
+            )
             try:
                 (answered,) = asked[group].result().topic_partitions
             except KafkaException as exc:

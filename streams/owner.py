@@ -69,7 +69,9 @@ class Owner:
         self._writer: FrameWriter | None = None
         self._command: Command | None = None
         self._passed = -1
+        self._is_held = False
         self._tidied = 0.0
+        self._keep = -1
         self._wake = asyncio.Event()
         self._recovered = asyncio.Event()
         # One thread a shard: the calls of a transactional producer block, and must not overlap.
@@ -203,15 +205,22 @@ class Owner:
     async def _may_open(self) -> bool:
         needed = self._shard.readers_needed_at
         command = self._command
-        if needed > self._passed and command is not None and command.readers:
+        if needed > max(self._passed, 0) and command is not None and command.readers:
             self._passed = await self._off_loop(partial(self._readers_at, command, self._number))
-            return self._passed >= needed
+            if self._passed < needed and not self._is_held:
+                readers = ", ".join(command.readers)
+                log.info("shard %d waits for its readers (%s)", self._number, readers)
+            self._is_held = self._passed < needed
+            return not self._is_held
         return True
 
     async def _tidy_up(self, release: Release | None) -> None:
-        if release is not None and time.monotonic() - self._tidied >= HOUSEKEEPING_S:
+        if release is not None:
+            self._keep = release.keep
+        if self._keep >= 0 and time.monotonic() - self._tidied >= HOUSEKEEPING_S:
+            keep, self._keep = self._keep, -1
             self._tidied = time.monotonic()
-            await self._tidy(self._number, release.keep, self._shard.delete_before)
+            await self._tidy(self._number, keep, self._shard.delete_before)
 
     async def _wait(self, may_open: bool) -> None:
         due_ns = self._shard.due_ns()

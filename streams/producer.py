@@ -21,6 +21,7 @@ from typing import Any, cast
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from schemas import Codec, Coverage, DataRequest
+from schemas.registry import codec_for
 from streams.errors import ConfigError, DecodeError, SessiontapeError, SourceError
 from streams.intervals import interval_ns
 from streams.kafka import check_topics, consumer_config
@@ -77,7 +78,7 @@ class Producer:
     ) -> None:
         self.topics = Topics(settings.namespace)
         self.source = source
-        self._codec = codec or Codec()
+        self._codec = codec or codec_for(settings.schema_registry_url)
         names = (*self.topics.raw, self.topics.session, self.topics.requests, self.topics.rejected)
         self._shards = check_topics(settings, names)
         self._stop = threading.Event()
@@ -87,6 +88,7 @@ class Producer:
             consumer_config(settings, self.topics.producer, max_poll_interval_ms=3_600_000)
         )
         self._runs: dict[int, dict[str, None]] = {}
+        self._committed: dict[int, TopicPartition] = {}
 
     def stop(self) -> None:
         """Let ``run`` end soon; what is unanswered then is left to the next start."""
@@ -112,6 +114,7 @@ class Producer:
                 self._commit(self._outbox.settle())
             # What is not acknowledged by then is not committed: the next start answers it again.
             self._commit(self._outbox.settle(FLUSH_S))
+            self._confirm()
         finally:
             self._consumer.close()
 
@@ -265,13 +268,25 @@ class Producer:
         self._outbox.send(answered, self.topics.rejected, value, topic, headers=packed)
 
     def _commit(self, positions: list[TopicPartition]) -> None:
-        if not positions:
-            return
+        """Commit without a wait: one that is lost costs an answer that comes twice."""
+        for position in positions:
+            self._committed[position.partition] = position
         try:
-            self._consumer.commit(offsets=positions, asynchronous=False)
+            if positions:
+                self._consumer.commit(offsets=positions, asynchronous=True)
+        except KafkaException as exc:
+            log.warning("positions not kept: %s", exc.args[0].str())
+
+    def _confirm(self) -> None:
+        """Commit the last positions of the partitions still held, and wait for it."""
+        held = {place.partition for place in self._consumer.assignment()}
+        last = [place for partition, place in self._committed.items() if partition in held]
+        try:
+            if last:
+                self._consumer.commit(offsets=last, asynchronous=False)
         except KafkaException as exc:
             # Given to another producer meanwhile: it answers again, and readers drop the repeat.
-            log.warning("positions of %d requests not kept: %s", len(positions), exc.args[0].str())
+            log.warning("positions not kept: %s", exc.args[0].str())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

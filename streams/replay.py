@@ -176,25 +176,22 @@ def replay(
     )
     with ExitStack() as held:
         held.enter_context(locked(settings.data_dir, f"{settings.namespace}.replay", busy))
-        stack = held.enter_context(
-            a_stack(
-                settings,
-                source,
-                workers=workers,
-                partitions=partitions,
-                tables=tables,
-                sink=sink,
-                tell=tell,
-            )
+        stack = a_stack(
+            settings,
+            source,
+            workers=workers,
+            partitions=partitions,
+            tables=tables,
+            sink=sink,
+            tell=tell,
         )
+        held.enter_context(stack)
         on_stack(stack)
         run = _Run(stack, sessions, data or SessionData(), on_batch, on_progress)
         return run.play(command_of(settings, names, sessions))
 
 
-def command_of(
-    settings: Settings, symbols: Sequence[str], sessions: Sequence[Session]
-) -> Command:
+def command_of(settings: Settings, symbols: Sequence[str], sessions: Sequence[Session]) -> Command:
     """Return the command that starts a replay, but for version, run, anchor and readers."""
     return Command(
         version=0,
@@ -421,7 +418,7 @@ def _rejected_end(settings: Settings) -> int:
 
 
 def _rejected_since(settings: Settings, offset: int) -> int:
-    """Count the messages on ``rejected`` from an offset on; offsets count transactions' ends too."""
+    """Count the messages on ``rejected`` from an offset on: offsets count ends of transactions."""
     topic, count = Topics(settings.namespace).rejected, 0
     config = consumer_config(settings, group_of(settings), enable_partition_eof=True)
     consumer = Consumer(config)

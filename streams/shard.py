@@ -326,9 +326,9 @@ class Shard:
             return ()
         tape.number += 1
         tape.phase, tape.incomplete, tape.reason = "waiting", False, ""
-        if tape.requested < tape.number:  # asked for just now: an answer takes its time
-            tape.progress_ns = wall_ns
         requests = self._requests(plan)
+        if requests:  # what was asked just now takes its time, however long the session took
+            tape.progress_ns = wall_ns
         frames.append(self._frame(plan, "roll"))
         return requests
 

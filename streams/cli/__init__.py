@@ -1,5 +1,6 @@
 """The command line: one file a group of commands, parsing and printing only."""
 
+# ruff: noqa: PLC0415 - what a command needs is imported when it runs: help must be there at once
 from __future__ import annotations
 
 import signal
@@ -9,7 +10,7 @@ from typing import NamedTuple, NoReturn
 
 from cyclopts import App, CycloptsError, Group
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "Command", "app", "main"]
 
 EPILOGUE = """
 To begin with:
@@ -22,7 +23,7 @@ Settings come from SESSIONTAPE_* variables and sessiontape.toml: docs/reference/
 _GROUPS = ("The tape", "The stack", "Checks")
 
 
-class _Command(NamedTuple):
+class Command(NamedTuple):
     """Where a command lives, and what help says of it."""
 
     module: str
@@ -31,14 +32,14 @@ class _Command(NamedTuple):
     examples: tuple[str, ...]
 
 
-_COMMANDS = {
-    "demo": _Command(
+COMMANDS = {
+    "demo": Command(
         "demo",
         "The tape",
         "Replay a synthetic week through a real Kafka and show the tape moving.",
         ("demo", "demo --json"),
     ),
-    "replay": _Command(
+    "replay": Command(
         "replay",
         "The tape",
         "Replay the sessions of a source; with no stack running, start and stop one.",
@@ -48,7 +49,7 @@ _COMMANDS = {
             "replay --source lean:DIR --calendar 24/7 --symbols BTCUSD --speed 600 --json",
         ),
     ),
-    "subscribe": _Command(
+    "subscribe": Command(
         "subscribe",
         "The tape",
         "Print the tape as it comes.",
@@ -58,7 +59,7 @@ _COMMANDS = {
             "subscribe --unit slices --json",
         ),
     ),
-    "history": _Command(
+    "history": Command(
         "history",
         "The tape",
         "Read trailing sessions of a symbol back from ClickHouse.",
@@ -67,37 +68,37 @@ _COMMANDS = {
             "history AIG --format parquet --output aig.parquet",
         ),
     ),
-    "up": _Command(
+    "up": Command(
         "stack",
         "The stack",
         "Start Kafka, the workers and chDB on this machine, and leave them running.",
         ("up", "up --namespace research --partitions 4 --workers 2"),
     ),
-    "down": _Command(
+    "down": Command(
         "stack",
         "The stack",
         "Stop the workers of every namespace of this data folder, and its broker.",
         ("down",),
     ),
-    "status": _Command(
+    "status": Command(
         "stack",
         "The stack",
         "Show broker and workers, and where the tape of a namespace stands.",
         ("status", "status --namespace research --json"),
     ),
-    "doctor": _Command(
+    "doctor": Command(
         "doctor",
         "The stack",
         "Check that all that is needed is here, line by line, and say how to mend the rest.",
         ("doctor",),
     ),
-    "verify": _Command(
+    "verify": Command(
         "verify",
         "Checks",
         "Compare two runs by their digests; name the first minute, symbol and field that differ.",
         ("verify before.json after.json", "verify tape research", "verify tape/RUN tape/RUN"),
     ),
-    "bench": _Command(
+    "bench": Command(
         "bench",
         "Checks",
         "Measure what the tape costs on this machine.",
@@ -118,7 +119,7 @@ def _app() -> App:
         print_error=False,
     )
     groups = {title: Group(title, sort_key=number) for number, title in enumerate(_GROUPS)}
-    for name, command in _COMMANDS.items():
+    for name, command in COMMANDS.items():
         # By name: a command's module is imported when it runs.
         made.command(
             f"streams.cli.{command.module}:{name}",
@@ -155,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = fail("interrupted: nothing was left running", 130)
     except BrokenPipeError:
         # Whoever read us has seen enough; without this Python says so once more at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         code = 1
     sys.exit(code)
 

@@ -1,5 +1,6 @@
 """``demo``: a synthetic week, shown as it moves."""
 
+# ruff: noqa: PLC0415 - what a command needs is imported when it runs: help must be there at once
 from __future__ import annotations
 
 import sys
@@ -29,7 +30,8 @@ ZONE = "America/New_York"
 
 NEXT = """\
 where to go next
-  sessiontape history SYN0001 --sessions 2      the bars, read back from ClickHouse
+  sessiontape history SYN0001 --sessions 2 --namespace {namespace}
+                                                the bars, read back from ClickHouse
   sessiontape up                                the same stack, left running
   sessiontape replay --source {source} --start {start} --end {end}
                                                 the same week as fast as it goes: the same digest
@@ -67,7 +69,7 @@ def demo(*, speed: str = str(SPEED), namespace: Namespace = None, json: Json = F
         print_json(result.as_dict())
         return 0
     result_lines(result)
-    print_line(NEXT.format(source=SOURCE, start=START, end=END))
+    print_line(NEXT.format(source=SOURCE, start=START, end=END, namespace=result.namespace))
     return 0
 
 

@@ -1,5 +1,6 @@
 """``history``: trailing sessions, read back from ClickHouse."""
 
+# ruff: noqa: PLC0415 - what a command needs is imported when it runs: help must be there at once
 from __future__ import annotations
 
 import sys

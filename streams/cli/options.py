@@ -1,5 +1,6 @@
 """Options that several commands share, and the settings that they change."""
 
+# ruff: noqa: PLC0415 - what a command needs is imported when it runs: help must be there at once
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias

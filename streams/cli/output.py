@@ -1,5 +1,6 @@
 """What commands print with: results on stdout, everything else on stderr."""
 
+# ruff: noqa: PLC0415 - what a command needs is imported when it runs: help must be there at once
 from __future__ import annotations
 
 import json
@@ -42,7 +43,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=None)
+    table = Table(box=None)
     for name in columns:
         is_right = name.endswith(">")
         table.add_column(name.rstrip(">"), justify="right" if is_right else "left", no_wrap=True)
@@ -51,6 +52,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     console = Console(file=sys.stdout, highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 200
+    if title:
+        console.print(title, style="bold")
     console.print(table)
 
 

@@ -1,5 +1,6 @@
 """``subscribe``: print the tape as it comes."""
 
+# ruff: noqa: PLC0415 - what a command needs is imported when it runs: help must be there at once
 from __future__ import annotations
 
 from dataclasses import asdict
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from streams.cli.options import Json, Namespace, settings_of
+from streams.cli.options import Namespace, settings_of
 from streams.cli.output import clock, print_line
 
 if TYPE_CHECKING:
@@ -19,7 +20,11 @@ FIELDS = (
     *("session", "symbol", "ts_ns", "interval_ns", "open", "high", "low", "close", "volume"),
     *("known_ns", "revision", "is_correction"),
 )
-STARTS = {"session": "session", "now": "now", "start": "first"}
+STARTS: dict[str, Literal["session", "now", "first"]] = {
+    "session": "session",
+    "now": "now",
+    "start": "first",
+}
 
 
 def subscribe(
@@ -62,7 +67,7 @@ def subscribe(
     stream = SessionStream(
         settings=settings,
         symbols=chosen,
-        start=STARTS[since],  # type: ignore[arg-type]
+        start=STARTS[since],
         until=until,
     )
     line = _json if json else _csv if format_ == "csv" else _table
@@ -90,7 +95,7 @@ def _units(stream: Any, unit: str) -> Any:
 
 def _values(one: BarRow | Slice | Batch) -> dict[str, Any]:
     if hasattr(one, "is_correction"):
-        found = asdict(one)  # type: ignore[call-overload]
+        found = asdict(one)
         return {name: found[name] for name in FIELDS}
     names = _MARKS["slices"] if hasattr(one, "ready_ns") else _MARKS["frames"]
     return {name: getattr(one, name) for name in names}

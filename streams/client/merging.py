@@ -164,11 +164,6 @@ class Merger:
         """Number of shards."""
         return len(self._shards)
 
-    @property
-    def position(self) -> Position:
-        """Where to go on behind what was given out."""
-        return self._out
-
     def _step(self, found: list[Batch]) -> bool:
         """Put what comes next into ``found``, if it is out; tell whether anything moved."""
         heads = [shard.head for shard in self._shards]
@@ -266,7 +261,7 @@ class Merger:
         if some is None:
             return False
         if self._skip is not None:
-            found_again = [self._kept(piece, stage, self._skip) for piece in pieces]
+            found_again = [self._kept(piece, self._skip) for piece in pieces]
             pieces = [piece for piece in found_again if piece is not None]
         was_out = self._was_out(some, stage.place, clock_ns, 0)
         last = max((piece.key(piece.end - 1) for piece in pieces), default=(0, 0))
@@ -294,13 +289,11 @@ class Merger:
         )
 
     @staticmethod
-    def _kept(piece: Piece, stage: _Stage, skip: Position) -> Piece | None:
+    def _kept(piece: Piece, skip: Position) -> Piece | None:
         """Return what of a piece is beyond the position the reader started from."""
         frame = piece.frame
         if (frame.run, frame.session) != (skip.run, skip.session):
             return piece
-        if stage.place < skip.place:
-            return None
         at = int(np.searchsorted(frame.slice_ns, skip.slice_ns, "left"))
         start = max(piece.start, at)
         while start < piece.end and piece.key(start) <= (skip.slice_ns, skip.repeat):

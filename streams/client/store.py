@@ -171,7 +171,7 @@ class Store:
             flat[target] = raw
         present = np.flatnonzero(more)
         last = order[ends[present] - 1]
-        self._publish(present, rows[last], counts, readable, write)
+        self._publish(present, raw[last].view(BAR), counts, readable, write)
         view = self.view
         np.add.at(view.volume, symbol, rows["volume"])
         np.maximum.at(view.high, symbol, rows["high"])
@@ -227,7 +227,7 @@ class Store:
         """Make the next view; nobody reads it before the session's state is published."""
         old = self.view
         all_latest = old.latest.copy()
-        all_latest[present] = latest
+        all_latest.view(_BYTES)[present] = latest.view(_BYTES)
         updated, written = old.updated_ns.copy(), old.written.copy()
         updated[present] = latest["known_ns"]
         written[present] = write

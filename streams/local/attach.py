@@ -1,8 +1,8 @@
-"""A stack for one piece of work: the one that runs, with a producer beside it, or one of its own."""
+"""A stack for one piece of work: the one that runs, a producer beside it, or one of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -105,7 +105,7 @@ class AttachedStack:
         alive = {name: process for name, process in running.items() if process is not None}
         return alive | self._supervisor.processes
 
-    def _processes(self, processes: dict[str, psutil.Process]) -> None:
+    def _processes(self, processes: Mapping[str, psutil.Process]) -> None:
         records = {name: ProcessRecord.of(p) for name, p in processes.items() if p.is_running()}
         self._state = self._state.but(workers=records)
         self._state.write(self._path)

@@ -338,8 +338,10 @@ def _specs(coordinators: int, *, tables: bool, sink: bool, source: str) -> list[
     found = []
     if source:
         found.append(WorkerSpec("producer", ("streams.producer", "--source", source)))
-    for number in range(1, coordinators + 1):
-        found.append(WorkerSpec(f"coordinator-{number}", ("streams.coordinator",), 5.0))
+    found += [
+        WorkerSpec(f"coordinator-{number}", ("streams.coordinator",), 5.0)
+        for number in range(1, coordinators + 1)
+    ]
     if tables:
         found.append(WorkerSpec("tables", ("streams.tables",)))
     if sink:
@@ -362,9 +364,7 @@ def _group(settings: Settings, spec: WorkerSpec) -> str:
 def _members(client: AdminClient, groups: set[str]) -> dict[str, tuple[int, int]]:
     """Return of each group that stands still its members and how many partitions they hold."""
     found = {}
-    asked = (
-        client.describe_consumer_groups(sorted(groups), request_timeout=ASK_S) if groups else {}
-    )
+    asked = client.describe_consumer_groups(sorted(groups), request_timeout=ASK_S) if groups else {}
     for group, answer in asked.items():
         try:
             described = answer.result(2 * ASK_S)

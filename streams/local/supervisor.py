@@ -66,9 +66,7 @@ def start_detached(
         raise
 
 
-def _follow(
-    settings: Settings, process: psutil.Process, tell: Callable[[str], None]
-) -> StackState:
+def _follow(settings: Settings, process: psutil.Process, tell: Callable[[str], None]) -> StackState:
     path, said = state_path(settings.data_dir, settings.namespace), ""
     while True:
         state = StackState.read(path)

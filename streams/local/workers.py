@@ -19,7 +19,15 @@ from streams.errors import SessiontapeError
 from streams.local.process import alive, end
 from streams.settings import PREFIX, Settings
 
-__all__ = ["Supervisor", "WorkerError", "WorkerSpec", "environment", "log_path", "spawn_worker", "tail"]
+__all__ = [
+    "Supervisor",
+    "WorkerError",
+    "WorkerSpec",
+    "environment",
+    "log_path",
+    "spawn_worker",
+    "tail",
+]
 
 SHORT_LIFE_S = 10.0
 """A worker that lives less and ends by itself counts as one that can't start."""
@@ -195,13 +203,13 @@ class Supervisor:
     def _bury(self, worker: _Running, now_s: float) -> None:
         code = worker.process.wait(1)
         name = worker.spec.name
-        was_killed = code is None or code < 0
+        was_killed = code < 0
         was_short = now_s - worker.since_s < SHORT_LIFE_S
         worker.short_lives = worker.short_lives + 1 if was_short and not was_killed else 0
         worker.deaths.append(now_s)
         while worker.deaths[0] < now_s - 60:
             worker.deaths.popleft()
-        how = f"was killed (signal {-(code or 0)})" if was_killed else f"ended with code {code}"
+        how = f"was killed (signal {-code})" if was_killed else f"ended with code {code}"
         self._tell(f"worker {name} {how}")
         if code == BAD_USAGE:
             self._give_up(worker, "was called wrongly")

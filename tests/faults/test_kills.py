@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -122,8 +122,8 @@ def test_killed_and_started_again_it_makes_no_difference(
             worker.kill()
             ends, done = tape.ends(), done_by(kind, tape)
             worker.start()
-            tape.until(lambda: tape.rows_since(ends) > 0, f"rows after the kill of {kind}")
-            tape.until(lambda: done_by(kind, tape) > done, f"{kind} at work again")
+            await_rows(tape, ends)
+            await_work(tape, kind, done)
             assert not tape.ended(), "the replay was too short for its kills"
         tape.full_speed()
         same(result_of(tape), undisturbed)
@@ -141,8 +141,7 @@ def test_a_broker_killed_and_started_again_makes_no_difference(
             read_rows(tape, wait_s)
             own.kill()
             own.start()
-            ends = tape.ends()
-            tape.until(lambda: tape.rows_since(ends) > 0, "rows after the kill of the broker")
+            await_rows(tape, tape.ends())
             assert not tape.ended(), "the replay was too short for its kills"
         tape.full_speed()
         same(result_of(tape), undisturbed)
@@ -152,6 +151,15 @@ def read_rows(tape: Tape, wait_s: float) -> None:
     """Read until rows came, and on to a moment that is random."""
     rows, moment = tape.rows_seen, time.monotonic() + wait_s
     tape.until(lambda: tape.rows_seen > rows and time.monotonic() >= moment, "rows before the kill")
+
+
+def await_rows(tape: Tape, ends: Mapping[int, int]) -> None:
+    """Wait for rows that were written after a kill."""
+    tape.until(lambda: tape.rows_since(ends) > 0, "rows after the kill")
+
+
+def await_work(tape: Tape, kind: str, done: int) -> None:
+    tape.until(lambda: done_by(kind, tape) > done, f"{kind} at work again")
 
 
 def waits_for_data(tape: Tape) -> bool:

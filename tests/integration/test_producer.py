@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -93,9 +93,7 @@ def records(messages: Sequence[Message]) -> list[Any]:
 
 
 def reason_of(message: Message) -> bytes:
-    [reason] = [value for name, value in message.headers() or [] if name == "reason"]
-    assert isinstance(reason, bytes)
-    return reason
+    return cast("bytes", dict(cast("Any", message.headers()))["reason"])
 
 
 def answers(count: int) -> Callable[[list[Message]], bool]:

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from schemas import Bar, BarBlock, Codec, Command, Coverage, DataRequest, Frame, Record
-from schemas.records import BarColumns
+from schemas.records import BarColumns, Floats
 from streams.errors import DecodeError
 from streams.inbox import Rejection
 from streams.intervals import MINUTE_NS, interval_name
@@ -44,7 +44,7 @@ def command(**changes: object) -> Command:
 
 
 def values_of(row: Row) -> dict[str, float]:
-    """The values a source gives a row: others for every revision, and never those of another row."""
+    """The values a source gives a row: others for every revision of it."""
     symbol, ts_ns, interval_ns, revision = row
     price = 100.0 + ts_ns // MINUTE_NS % 1000 + revision / 1024 + sum(symbol.encode()) / 8192
     return {
@@ -60,22 +60,26 @@ def bar(row: Row, run: str = "", source: str = "model", **values: float) -> Bar:
     symbol, ts_ns, interval_ns, revision = row
     prices = values_of(row) | values
     name = interval_name(interval_ns)
-    return Bar(
-        symbol, ts_ns, interval=name, source=source, revision=revision, run=run, **prices
-    )
+    return Bar(symbol, ts_ns, interval=name, source=source, revision=revision, run=run, **prices)
 
 
 def block(rows: Sequence[Row], run: str = RUN, source: str = "model") -> BarBlock:
     symbols = tuple(dict.fromkeys(row[0] for row in rows))
-    columns = [values_of(row) for row in rows]
-    names = ("open", "high", "low", "close", "volume")
+
+    def column(name: str) -> Floats:
+        return np.array([values_of(row)[name] for row in rows], np.float64)
+
     return BarBlock(
         symbols=symbols,
         symbol=np.array([symbols.index(row[0]) for row in rows], np.int32),
         ts_ns=np.array([row[1] for row in rows], np.int64),
         interval_ns=np.array([row[2] for row in rows], np.int64),
         revision=np.array([row[3] for row in rows], np.int32),
-        **{name: np.array([values[name] for values in columns], np.float64) for name in names},
+        open=column("open"),
+        high=column("high"),
+        low=column("low"),
+        close=column("close"),
+        volume=column("volume"),
         run=run,
         source=source,
     )

@@ -561,3 +561,42 @@ def test_bars_one_by_one_are_the_bars_of_the_batch() -> None:
     assert [(r.symbol, r.ts_ns, r.known_ns, r.is_correction, r.session) for r in found] == [
         (r.symbol, r.ts_ns, r.known_ns, r.is_late, day.label) for r in day.rows
     ]
+
+
+def test_a_batch_of_corrections_alone() -> None:
+    day, _ = corrected()
+    data = data_of(day)
+    late = [replace(row, known_ns=at_minute(5), is_late=True, revision=9) for row in day.rows[:2]]
+    batch = merged(tape_of([day]))[2]
+    only = replace(
+        batch,
+        slice_ns=batch.slice_ns[-1:],
+        slice_rows=np.array([2], np.int32),
+        slice_corrections=np.array([2], np.int32),
+        slice_expected=np.zeros(1, np.int32),
+        slice_received=np.zeros(1, np.int32),
+        slice_no_trade=np.zeros(1, np.int32),
+        slice_missing=np.zeros(1, np.int32),
+        bars=bar_columns(late, batch.symbols, batch.sources),
+    )
+    flags = data.flags()
+    data.apply(only)
+    assert flags.take() == {"S000", "S001"}
+    assert data.get_bars("S000")["revision"].tolist() == [9, 0, 0, 0, 0]
+    assert data.get_session_metrics("S000")["last_update"] == at_minute(5)
+
+
+def test_a_symbol_of_some_sessions_has_history_of_those() -> None:
+    data = data_of(full_day(1, 2), full_day(2, 2, 1), full_day(2, 2, 2))
+    assert list(data.get_historical_bars("S000")) == [date(2024, 1, 1), date(2024, 1, 2)]
+    assert list(data.get_historical_bars("S001")) == [date(2024, 1, 2)]
+    assert len(data.get_all_bars_including_historical("S001")) == 4
+
+
+def test_reading_copies_nothing() -> None:
+    data = data_of(full_day(3, 5))
+    assert data.get_latest_bars() is data.get_latest_bars()
+    bars = data.get_bars("S001")
+    assert np.shares_memory(bars, data.get_last_n_bars("S001", 2))
+    assert np.shares_memory(bars, data.get_bars_since("S001", at_minute(3)))
+    assert np.shares_memory(data.get_latest_bars(), data.get_latest_bar("S001"))

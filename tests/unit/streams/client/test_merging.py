@@ -385,3 +385,54 @@ def test_kinds_stand_in_their_order_inside_a_slice(shards: int) -> None:
     assert without.bars.row.tolist() == [4, 5]
     assert without.slice_rows.tolist() == [6]
     assert without.known_ns().tolist() == longs(day.close_ns, day.close_ns).tolist()
+
+
+def test_sources_of_all_shards_are_told_apart() -> None:
+    day = full_day(6, 3)
+    rows = tuple(replace(row, source=f"from {row.symbol}") for row in day.rows)
+    tape = Tape(shards=2)
+    for shard in range(2):
+        tape.put(tape.event(shard, "open", day))
+        frame = next(tape.rows(shard, replace(day, rows=rows)))
+        assert frame.bars is not None
+        used = sorted(set(frame.bars.source.tolist()))
+        own = np.searchsorted(used, frame.bars.source).astype(np.int32)
+        tape.put(
+            replace(
+                frame,
+                sources=tuple(frame.sources[at] for at in used),
+                bars=replace(frame.bars, source=own),
+            )
+        )
+    _, batch = merged(tape)
+    assert batch.bars is not None
+    assert batch.sources == tuple(f"from {name}" for name in day.symbols)
+    assert [batch.sources[at] for at in batch.bars.source.tolist()] == [
+        f"from {batch.symbols[at]}" for at in batch.bars.symbol.tolist()
+    ]
+
+
+def test_a_frame_of_the_clock_alone_does_not_hide_that_a_slice_comes_again() -> None:
+    day = full_day(2, 2)
+    tape = Tape(cuts={0: [1]})
+    tape.put(tape.event(0, "open", day))
+    first, second = tape.rows(0, day)
+    tape.put(first)
+    tape.put(_late(first))
+    tape.put(tape.event(0, "rows", day, clock_ns=first.clock_ns, state="paused"))
+    tape.put(_late(first))
+    tape.put(second)
+    batches = merged(tape)
+    places = [(b.position.slice_ns, b.position.repeat) for b in batches if len(b.slice_ns)]
+    ready = OPEN_NS + MINUTE_NS
+    assert places == [(ready, 0), (ready, 1), (ready, 2), (ready + MINUTE_NS, 0)]
+    assert [b.slice_repeat.tolist() for b in batches if len(b.slice_ns)] == [[], [1], [2], []]
+    # Each is a place to go on from.
+    for stop, batch in enumerate(batches):
+        merger = Merger(1, batch.position)
+        rest: list[Batch] = []
+        for delivered in tape.frames[0]:
+            if delivered.offset >= batch.position[0]:
+                merger.add(delivered.frame, delivered.offset)
+                rest += merger.drain()
+        assert rows_of(rest) == rows_of(batches[stop + 1 :])

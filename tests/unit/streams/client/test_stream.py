@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import numpy as np
 import pytest
 
+import streams
 from streams import BarRow, Digest, Position, SessionData, SessionStream
 from streams.client import Batch
 from streams.errors import ConfigError
@@ -216,6 +218,26 @@ def test_a_late_joiner_reads_from_the_open_and_is_active_when_it_has_caught_up()
 
 def test_who_joins_when_the_run_is_over_gets_the_last_session() -> None:
     assert keys(list(stream(start="session").rows())) == keys_of(DAYS[2:])
+
+
+@pytest.mark.parametrize(("shown", "days"), [(2, DAYS), (1, DAYS), (9, DAYS[1:])])
+def test_who_joins_at_an_event_starts_with_it(shown: int, days: list[Day]) -> None:
+    """The last frame is an open, the start of the run, or the roll behind a first session."""
+    found = stream(MemoryReader(tape(1), shown={0: shown}), start="session")
+    reader = found._reader
+    assert isinstance(reader, MemoryReader)
+    list(found.frames(timeout_s=0.0))
+    reader.show()
+    list(found.frames())
+    assert sorted(found.data.get_historical_bars("S000")) == [
+        date.fromisoformat(day.label) for day in days[:-1]
+    ]
+
+
+def test_the_package_has_what_a_user_imports_and_no_more() -> None:
+    assert set(streams.__all__) <= set(dir(streams))
+    with pytest.raises(AttributeError, match="'nothing'"):
+        streams.nothing  # noqa: B018
 
 
 def test_who_joins_before_the_first_frame_waits_for_it() -> None:

@@ -1,0 +1,194 @@
+"""Rows cut into slices and frames."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import Codec, Frame
+from schemas.records import BarColumns, Longs
+from streams.frames import ENVELOPE_BYTES, Cut, Slices, cut, mark
+from streams.merge import bars_of, merge_bars, ready_ns
+from streams.topics import MESSAGE_BYTES
+from tests.unit.streams.shards import Row, block
+
+MIN = 60
+
+
+def bars(rows: list[Row]) -> BarColumns:
+    numbers = {f"S{n}": n for n in range(40)}
+    return merge_bars([bars_of(block(rows), numbers, np.int32(0))])
+
+
+def longs(*values: int) -> Longs:
+    return np.array(values, np.int64)
+
+
+def table(slices: Slices) -> list[tuple[int, ...]]:
+    names = (f.name for f in fields(slices))
+    return list(zip(*(getattr(slices, name).tolist() for name in names), strict=True))
+
+
+def marked(rows: list[Row], ends: Longs, corrections: int = 0, until_ns: int = 300) -> Slices:
+    return mark(
+        bars(rows), ends, corrections=corrections, until_ns=until_ns, symbols=3, interval_ns=MIN
+    )
+
+
+def test_a_slice_says_what_was_expected_and_what_is_missing() -> None:
+    rows = [("S0", 0, MIN, 0), ("S1", 0, MIN, 0), ("S2", 0, MIN, 0), ("S1", 120, MIN, 0)]
+    slices = marked(rows, longs(60, 120, 180))
+    assert table(slices) == [
+        (60, 3, 0, 3, 3, 0, 0),
+        (120, 0, 0, 3, 0, 0, 3),
+        (180, 1, 0, 3, 1, 0, 2),
+    ]
+    assert len(slices) == 3
+
+
+def test_rows_at_other_times_or_of_other_lengths_are_not_expected_ones() -> None:
+    rows = [("S0", 0, MIN, 0), ("S0", 0, 90, 0), ("S0", 0, 120, 0), ("S0", 60, MIN, 0)]
+    assert table(marked(rows, longs(60, 120))) == [
+        (60, 1, 0, 3, 1, 0, 2),
+        (90, 1, 0, 0, 0, 0, 0),
+        (120, 2, 0, 3, 1, 0, 2),
+    ]
+
+
+def test_corrections_go_out_with_the_first_slice() -> None:
+    assert table(marked([("S0", 0, MIN, 0)], longs(60, 120), 2)) == [
+        (60, 3, 2, 3, 1, 0, 2),
+        (120, 0, 0, 3, 0, 0, 3),
+    ]
+    assert table(marked([], longs(), 2, until_ns=300)) == [(300, 2, 2, 0, 0, 0, 0)]
+    assert table(marked([], longs())) == []
+
+
+def pieces(
+    late: BarColumns | None, fresh: BarColumns, slices: Slices, room: int, symbols_bytes: int = 0
+) -> list[Cut]:
+    message = room + ENVELOPE_BYTES + symbols_bytes
+    return list(
+        cut(
+            late,
+            fresh,
+            slices,
+            clock_ns=-1,
+            symbols_bytes=symbols_bytes,
+            message_bytes=message,
+        )
+    )
+
+
+rows_strategy = st.lists(
+    st.tuples(
+        st.integers(0, 30).map(lambda n: f"S{n}"),
+        st.integers(2, 5).map(lambda n: n * MIN),
+        st.sampled_from([MIN, MIN, 90]),
+        st.just(0),
+    ),
+    max_size=60,
+)
+
+
+@settings(deadline=None)
+@given(
+    late=st.lists(st.integers(0, 30).map(lambda n: (f"S{n}", 0, MIN, 0)), max_size=20),
+    rows=rows_strategy,
+    room=st.integers(100, 6_000),
+    expected=st.booleans(),
+)
+def test_the_parts_together_are_the_whole(
+    late: list[Row], rows: list[Row], room: int, expected: bool
+) -> None:
+    fresh = bars(rows)
+    corrections = bars(late) if late else None
+    ends = longs(*range(180, 420, MIN)) if expected else longs()
+    slices = mark(
+        fresh,
+        ends,
+        corrections=0 if corrections is None else len(corrections),
+        until_ns=500,
+        symbols=31,
+        interval_ns=MIN,
+    )
+    cuts = pieces(corrections, fresh, slices, room)
+    whole = ([] if corrections is None else corrections.ts_ns.tolist()) + fresh.ts_ns.tolist()
+    assert [ts for part in cuts for ts in part.rows.ts_ns.tolist()] == whole
+    clock = -1
+    sums: dict[int, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
+    for part in cuts:
+        assert part.rows.row.tolist() == list(range(len(part.rows)))
+        assert int(part.slices.slice_rows.sum()) == len(part.rows)
+        assert (part.slices.slice_corrections <= part.slices.slice_rows).all()
+        assert (part.slices.slice_corrections >= 0).all()
+        assert part.clock_ns >= clock
+        begun = part.clock_ns < part.slices.slice_ns[-1]
+        if begun:
+            assert part.clock_ns == clock
+            assert len(part.slices) == 1
+        else:
+            assert part.clock_ns == part.slices.slice_ns[-1]
+        clock = part.clock_ns
+        # Each row stands in its slice; corrections in front, behind the clock.
+        known = np.repeat(part.slices.slice_ns, part.slices.slice_rows)
+        assert (ready_ns(part.rows) <= known).all()
+        for row in table(part.slices):
+            sums[row[0]] = sums.get(row[0], np.zeros(6, np.int64)) + np.array(row[1:])
+    assert {ns: tuple(total.tolist()) for ns, total in sums.items()} == {
+        row[0]: row[1:] for row in table(slices)
+    }
+    assert clock == (int(slices.slice_ns[-1]) if len(slices) else -1)
+
+
+def test_a_slice_too_large_for_a_message_is_cut_and_marked_behind_its_last_part() -> None:
+    late = bars([(f"S{n}", 0, MIN, 0) for n in range(3)])
+    fresh = bars([(f"S{n}", MIN, MIN, 0) for n in range(5)])
+    slices = mark(fresh, longs(120), corrections=3, until_ns=120, symbols=5, interval_ns=MIN)
+    cuts = pieces(late, fresh, slices, 250)
+    assert [(len(c.rows), c.clock_ns, table(c.slices)[0][2:]) for c in cuts] == [
+        (2, -1, (2, 0, 0, 0, 0)),
+        (2, -1, (1, 0, 0, 0, 0)),
+        (2, -1, (0, 0, 0, 0, 0)),
+        (2, 120, (0, 5, 5, 0, 0)),
+    ]
+
+
+@pytest.mark.parametrize("symbols", [40, 26_000])
+@pytest.mark.parametrize("differ", [False, True])
+def test_no_frame_is_larger_than_a_message_may_be(symbols: int, differ: bool) -> None:
+    names = tuple(f"SYM{n:05d}" for n in range(symbols))
+    count = 40_000
+    rng = np.random.default_rng(1)
+    ts = np.sort(rng.integers(0, 40, count)) * MIN
+    length = np.full(count, MIN) if not differ else MIN * rng.integers(1, 3, count)
+    values = {name: rng.random(count) for name in ("open", "high", "low", "close", "volume")}
+    fresh = BarColumns(
+        row=np.arange(count, dtype=np.int32),
+        symbol=rng.integers(0, symbols, count).astype(np.int32),
+        ts_ns=ts + MIN - length,
+        interval_ns=length,
+        source=rng.integers(0, 2, count).astype(np.int32) * differ,
+        revision=rng.integers(0, 2, count).astype(np.int32) * differ,
+        **values,
+    )
+    slices = mark(fresh, longs(), corrections=0, until_ns=0, symbols=symbols, interval_ns=MIN)
+    symbols_bytes = sum(len(name) + 2 for name in names)
+    seen, sizes = 0, []
+    for part in cut(None, fresh, slices, clock_ns=0, symbols_bytes=symbols_bytes):
+        frame = Frame(
+            run="r" * 40, shard=0, shards=1, frame=0, first_row=seen, rows=len(part.rows),
+            clock_ns=part.clock_ns, event="rows", mode="replay", speed=0.0, command=1,
+            session="2024-11-29", open_ns=0, close_ns=1, open_offset=0, reason="x" * 300,
+            symbols=names, sources=("one", "two"), bars=part.rows,
+            **{f.name: getattr(part.slices, f.name) for f in fields(Slices)},
+        )  # fmt: skip
+        sizes.append(len(Codec().encode(frame)))
+        seen += len(part.rows)
+    assert seen == count
+    assert max(sizes) <= MESSAGE_BYTES
+    assert max(sizes) > MESSAGE_BYTES // 2
