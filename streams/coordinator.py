@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import threading
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions as GroupPartitions
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
 from schemas import Command
 from streams.control import ControlReader
-from streams.errors import SessiontapeError
+from streams.errors import BrokerError, SessiontapeError
 from streams.kafka import admin, check_topics
 from streams.owner import Owner
+from streams.positions import FrameReader
 from streams.settings import Settings, load
 from streams.topics import Topics
 from streams.worker import make_app, run_app
@@ -30,9 +31,6 @@ from streams.worker import make_app, run_app
 __all__ = ["Coordinator"]
 
 log = logging.getLogger(__name__)
-
-ANSWER_S = 2.0
-"""How long the brokers may take to say where a reader stands; then they are asked again."""
 
 BACKLOG = 10_000
 """Messages that an idle shard holds; then its partition is not read until a run is on."""
@@ -59,6 +57,8 @@ class Coordinator:
         check_topics(settings, {self.topics.raw_bars: shards, self.topics.requests: shards})
         self._shards = shards
         self._admin: AdminClient = admin(settings)
+        self._readers: dict[str, FrameReader] = {}
+        self._asking = threading.Lock()
         self._owners: dict[int, tuple[int, Owner, asyncio.Task[None]]] = {}
         self._expected: dict[int, int] = {}
         self._command: Command | None = None
@@ -151,18 +151,18 @@ class Coordinator:
 
     def _readers_at(self, command: Command, shard: int) -> int:
         """Return the least offset of the session topic that the command's readers committed."""
-        place = TopicPartition(self.topics.session, shard)
         found = []
         for group in command.readers:
-            asked = self._admin.list_consumer_group_offsets(
-                [GroupPartitions(group, [place])], request_timeout=ANSWER_S
-            )
+            # Not by the admin client: librdkafka 2.16 aborts the process when a broker dies while
+            # such a question is open ("eonce->refcnt > 0").
+            with self._asking:
+                if group not in self._readers:
+                    self._readers[group] = FrameReader(self._settings, group, range(self._shards))
             try:
-                (answered,) = asked[group].result().topic_partitions
-            except KafkaException as exc:
-                log.warning("the position of reader %s can't be read: %s", group, exc.args[0].str())
+                found.append(self._readers[group].committed()[shard] or -1)
+            except BrokerError as exc:
+                log.warning("reader %s: %s", group, exc)
                 return -1
-            found.append(answered.offset)
         return min(found, default=-1)
 
     async def _tidy(self, shard: int, keep: int, delete_before: int) -> None:

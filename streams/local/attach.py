@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
@@ -9,11 +10,18 @@ from typing import Self
 import psutil
 
 from streams.errors import ConfigError, SessiontapeError
-from streams.kafka import check_topics
+from streams.kafka import admin, check_topics
 from streams.local.process import ProcessRecord
-from streams.local.stack import Stack, readers_of, running_stack
+from streams.local.stack import (
+    READY_POLL_S,
+    READY_S,
+    Stack,
+    members_of,
+    readers_of,
+    running_stack,
+)
 from streams.local.state import StackState, state_path
-from streams.local.workers import Supervisor, WorkerSpec, log_path
+from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
 from streams.settings import Settings
 from streams.topics import Topics
 
@@ -54,7 +62,7 @@ class AttachedStack:
         self._supervisor = Supervisor(settings, tell, self._processes)
 
     def __enter__(self) -> Self:
-        """Start the producer; requests wait until it is up."""
+        """Start the producer and wait until requests are given to it."""
         self.partitions = check_topics(self.settings, (Topics(self.settings.namespace).session,))
         left = StackState.read(self._path)
         if left is not None and not left.is_live:
@@ -62,6 +70,7 @@ class AttachedStack:
         try:
             spec = WorkerSpec("producer", ("streams.producer", "--source", self._source))
             self._supervisor.start([spec])
+            self._await_ready(spec)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -95,6 +104,19 @@ class AttachedStack:
             raise SessiontapeError(msg)
         if state.failure:
             raise SessiontapeError(state.failure)
+
+    def _await_ready(self, spec: WorkerSpec) -> None:
+        group, client = Topics(self.settings.namespace).producer, admin(self.settings)
+        deadline_s = time.monotonic() + READY_S
+        while members_of(client, {group}).get(group, (0, 0)) != (1, self.partitions):
+            self.check()
+            if time.monotonic() > deadline_s:
+                raise WorkerError(
+                    f"did not take up its work in {READY_S:.0f} s",
+                    worker=spec.name,
+                    log=log_path(self.settings, spec.name),
+                )
+            time.sleep(READY_POLL_S)
 
     @property
     def processes(self) -> dict[str, psutil.Process]:

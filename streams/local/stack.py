@@ -24,9 +24,18 @@ from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
 from streams.settings import Settings
 from streams.topics import Topics
 
-__all__ = ["Stack", "broker_folder", "connected", "readers_of", "running_stack", "stop_all"]
+__all__ = [
+    "Stack",
+    "broker_folder",
+    "connected",
+    "members_of",
+    "readers_of",
+    "running_stack",
+    "stop_all",
+]
 
 READY_S = 60.0
+"""Seconds within which all workers have to have taken up their work."""
 READY_POLL_S = 0.02
 ASK_S = 2.0
 STOP_S = 45.0
@@ -220,7 +229,7 @@ class Stack:
         while waiting:
             self.check()
             groups = {name for spec in waiting if (name := _group(self.settings, spec))}
-            found = _members(client, groups)
+            found = members_of(client, groups)
             waiting = [spec for spec in waiting if not self._is_up(spec, found)]
             if waiting and time.monotonic() > deadline_s:
                 raise WorkerError(
@@ -361,7 +370,7 @@ def _group(settings: Settings, spec: WorkerSpec) -> str:
     return groups.get(kind, "")
 
 
-def _members(client: AdminClient, groups: set[str]) -> dict[str, tuple[int, int]]:
+def members_of(client: AdminClient, groups: set[str]) -> dict[str, tuple[int, int]]:
     """Return of each group that stands still its members and how many partitions they hold."""
     found = {}
     asked = client.describe_consumer_groups(sorted(groups), request_timeout=ASK_S) if groups else {}

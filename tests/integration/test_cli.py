@@ -92,8 +92,8 @@ def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: int, code: int) 
 def test_a_signal_while_it_starts_leaves_nothing_behind(tmp_path: Path, on: dict[str, str]) -> None:
     playing = begin(tmp_path, "replay", "--source", SOURCE, *DAYS, **on)
     try:
-        name = on["SESSIONTAPE_NAMESPACE"]
-        wait_until(lambda: (tmp_path / "logs" / f"{name}.sink.log").exists())
+        log = tmp_path / "logs" / f"{on['SESSIONTAPE_NAMESPACE']}.sink.log"
+        wait_until(log.exists)
         playing.send_signal(signal.SIGINT)
         playing.communicate(timeout=60)
     finally:
@@ -143,7 +143,7 @@ def test_a_source_that_gives_nothing_times_out_and_says_so(
 
 def test_a_worker_that_can_not_work_is_one_error(tmp_path: Path, on: dict[str, str]) -> None:
     (tmp_path / "faust").write_text("where the coordinator would have its folder")
-    found = run(tmp_path, "replay", "--source", SOURCE, *DAYS, **on)
+    found = run(tmp_path, "replay", "--source", SOURCE, *DAYS, "--no-tables", **on)
     assert found.returncode == 1
     assert "sessiontape: worker coordinator-1 ended with code 1 4 times in a row" in found.stderr
     assert processes_of(tmp_path) == []

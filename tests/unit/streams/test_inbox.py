@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -180,6 +181,23 @@ def test_messages_before_keep_are_not_looked_at() -> None:
 def test_nothing_is_behind_where_nothing_was_held() -> None:
     assert not resumed(4, 4).is_behind
     assert not Inbox().is_behind
+
+
+def test_one_thread_puts_while_another_sorts() -> None:
+    inbox = Inbox()
+    count = 3_000
+
+    def put_all() -> None:
+        for offset in range(count):
+            inbox.put(offset, bar(row(offset % 5)))
+
+    came = 0
+    with ThreadPoolExecutor(1) as pool:
+        putting = pool.submit(put_all)
+        while inbox.taken < count and not (putting.done() and putting.exception()):
+            came += sum(len(rows) for _, rows in inbox.sort(PLAN, WAITING))
+    putting.result()
+    assert (came, len(inbox)) == (count, 0)
 
 
 @pytest.mark.parametrize("came_again", [0, 2, 4])

@@ -87,7 +87,8 @@ def test_the_version(tmp_path: Path) -> None:
             "'2024-11-31' is no date",
         ),
         (
-            ["replay", "--source=synthetic:", "--calendar=NO", "--start=2024-11-25", "--end=2024-11-25"],
+            ["replay", "--source=synthetic:", "--calendar=NO", "--start=2024-11-25",
+             "--end=2024-11-25"],
             "there is no calendar 'NO'",
         ),
         (["replay", "--source=synthetic:", "--speed=-1"], "SESSIONTAPE_SPEED"),
@@ -192,9 +193,14 @@ def test_results_are_compared_without_a_broker(tmp_path: Path) -> None:
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
-    with pytest.raises(RuntimeError), atomic_file(path) as file:
-        file.write(b"half")
-        raise RuntimeError
+
+    def fails() -> None:
+        with atomic_file(path) as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
     assert list(tmp_path.iterdir()) == []
     with atomic_file(path) as file:
         file.write(b"whole")

@@ -216,7 +216,7 @@ def test_down_ends_an_owner_and_what_it_leaves(settings: Settings, tmp_path: Pat
 
 def test_a_lock_is_held_by_one_and_let_go(tmp_path: Path) -> None:
     with locked(tmp_path, "x", "taken"):
-        with pytest.raises(SessiontapeError, match="^taken$"), locked(tmp_path, "x", "taken"):
+        with pytest.raises(SessiontapeError, match=r"^taken$"), locked(tmp_path, "x", "taken"):
             pass
         with locked(tmp_path, "y", "taken"):
             pass
@@ -227,14 +227,14 @@ def test_a_lock_is_held_by_one_and_let_go(tmp_path: Path) -> None:
 def test_a_folder_that_can_not_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(SessiontapeError, match="choose another SESSIONTAPE_DATA_DIR"),
+        pytest.raises(SessiontapeError, match=r"choose another SESSIONTAPE_DATA_DIR"),
         locked(tmp_path / "file" / "data"),
     ):
         pass
 
 
 def test_no_broker_is_one_sentence(settings: Settings) -> None:
-    with pytest.raises(BrokerError, match="no broker runs on .*: start one with `sessiontape up`"):
+    with pytest.raises(BrokerError, match=r"no broker runs on .*: start one with `sessiontape up`"):
         connected(settings)
     given = settings.but(bootstrap_servers="localhost:1")
     assert connected(given) is given
