@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 BACKLOG = 10_000
 """Messages that an idle shard holds; then its partition is not read until a run is on."""
 
+RESUME_S = 0.1
+"""How often is looked whether a partition that is not read can be read again."""
+
 
 class Coordinator:
     """Wires Faust, the owners of the shards and the control topic together.
@@ -69,6 +72,7 @@ class Coordinator:
         self.app.on_partitions_assigned.connect(self._assigned, weak=False)
         self.app.on_partitions_revoked.connect(self._revoked, weak=False)
         self.app.task(self._begin)
+        self.app.timer(RESUME_S)(self._resume)
         self.app.agent(self.app.topic(self.topics.raw_bars))(self._bars)
 
     def run(self) -> None:
@@ -99,9 +103,6 @@ class Coordinator:
             self._command = command
             for _, owner, _ in self._owners.values():
                 owner.command(command)
-            if self._paused:
-                self.app.consumer.resume_partitions(self._places(self._paused))
-                self._paused = set()
 
     async def _assigned(self, app: Any, assigned: Iterable[TP], **_: Any) -> None:
         await self._let_go()
@@ -145,6 +146,14 @@ class Coordinator:
         if owner.backlog > BACKLOG and owner.is_idle and shard not in self._paused:
             self._paused.add(shard)
             self.app.consumer.pause_partitions(self._places({shard}))
+
+    async def _resume(self) -> None:
+        """Read those partitions again whose shard has a run now, or another owner."""
+        owners = {shard: owner for shard, (_, owner, _) in self._owners.items()}
+        ready = {s for s in self._paused if s not in owners or owners[s].backlog <= BACKLOG}
+        if ready:
+            self._paused -= ready
+            self.app.consumer.resume_partitions(self._places(ready & owners.keys()))
 
     def _places(self, shards: Iterable[int]) -> set[TP]:
         return {TP(self.topics.raw_bars, shard) for shard in shards}

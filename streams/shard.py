@@ -125,7 +125,9 @@ class Shard:
     def take(self, offset: int, record: Record | Rejection, wall_ns: int) -> None:
         """Take a message of the raw topic, or the reason why it can't be decoded."""
         self.inbox.put(offset, record)
-        self.tape.progress_ns = wall_ns
+        # What is of another run, or can't be read, is no progress of this one.
+        if getattr(record, "run", None) in ("", self.tape.run):
+            self.tape.progress_ns = wall_ns
 
     def opened(self, offset: int) -> None:
         """Take note of where the open frame of the last release stands."""

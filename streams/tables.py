@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 FLUSH_SHARE = 0.05
 """Share of the time that flushes may take: a write to a Faust table costs about 160 µs."""
 
+LONGEST_REST_S = 5.0
+"""So long is the rest at most, for a flush may have done nothing but wait for a broker."""
+
 
 @dataclass
 class _View:
@@ -163,7 +166,7 @@ class Tables:
                 if view.is_dirty:
                     await self._flush(shard, view)
             spent_s = time.monotonic() - started
-            rest_s = spent_s * (1 / FLUSH_SHARE - 1)
+            rest_s = min(spent_s * (1 / FLUSH_SHARE - 1), LONGEST_REST_S)
             await asyncio.sleep(max(self._settings.flush_interval_ms / 1000, rest_s))
 
     async def _flush(self, shard: int, view: _View) -> None:

@@ -22,8 +22,11 @@ from streams.settings import Settings
 
 __all__ = ["log_to_stderr", "make_app", "run_app"]
 
+log = logging.getLogger(__name__)
+
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 FETCH_BYTES = 8 * 2**20
+COMMIT_S = 2.0
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -34,6 +37,18 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = 250
         return consumer
+
+    async def _commit(self, offsets: Any) -> bool:
+        """Commit, or give up for now: aiokafka may wait for ever for a broker that died.
+
+        Two such waits are all that the thread can hold; then it would not even read any more.
+        """
+        try:
+            async with asyncio.timeout(COMMIT_S):
+                return bool(await super()._commit(offsets))
+        except TimeoutError:
+            log.warning("offsets not committed in %s s: the brokers are away", COMMIT_S)
+            return False
 
 
 class _Consumer(driver.Consumer):

@@ -50,7 +50,8 @@ class SessionData:
     trailing_sessions
         Sessions that stay behind the running one.
     history
-        Gives the trailing sessions of a reader that joins late; default: those it saw itself.
+        Gives the trailing sessions of a reader that joins late, as `recorded` does from ClickHouse
+        or chDB; default: those that the tape still keeps, and those it saw itself.
     """
 
     def __init__(
@@ -67,6 +68,11 @@ class SessionData:
     def apply(self, batch: Batch) -> None:
         """Take the next batch of the tape in; only one thread may call it."""
         self._state = self._writer.next(self._state, batch)
+
+    @property
+    def sessions_wanted(self) -> int:
+        """Sessions before the first one that its stream is to read for it; 0 with a history."""
+        return self._writer.sessions_wanted
 
     # Readers: bars of the session
 

@@ -120,11 +120,17 @@ class Writer:
         self._maps: dict[int, tuple[tuple[str, ...], Any]] = {}
         self._expected = 0
 
+    @property
+    def sessions_wanted(self) -> int:
+        """Sessions before the first one that have to come in as batches; 0 with a history."""
+        return self._trailing if self._history is None else 0
+
     def next(self, state: State, batch: Batch) -> State:
         """Return the state behind ``batch``."""
         if batch.event in ("start", "roll", "end"):
             return replace(state, is_open=False, write=state.write + 1)
-        if (batch.run, batch.session) != (state.run, state.session):
+        # A reader that joins again in the session it left gets it from its open frame on.
+        if batch.event == "open" or (batch.run, batch.session) != (state.run, state.session):
             state = self._begin(batch, state)
         write = state.write + 1
         if batch.bars is not None and len(batch.bars):
@@ -161,7 +167,8 @@ class Writer:
         """Start a session: what was becomes history."""
         past: tuple[Past, ...] = ()
         if state.session and state.run == batch.run:
-            past = (*state.past, Past(state.session, state.views))
+            seen = (*state.past, Past(state.session, state.views))
+            past = tuple(one for one in seen if one.session < batch.session)
         elif self._history is not None and self._trailing:
             given = self._history(batch.session, self._trailing, batch.open_ns)
             past = tuple(_past_of(trailing) for trailing in given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Literal, Self, TypeAlias
 
@@ -13,10 +13,11 @@ import numpy as np
 from streams.client.batch import Batch, Slice
 from streams.client.choice import Choice
 from streams.client.data import SessionData
+from streams.client.joining import Join, joined
 from streams.client.merging import Merger
-from streams.client.reader import Reader, Start, first_position
+from streams.client.reader import DeliveredFrame, Reader, Start, first_position
 from streams.client.rows import BarRow, bar_rows
-from streams.errors import ConfigError
+from streams.errors import ConfigError, HoleError
 from streams.positions import FrameReader
 from streams.settings import Settings, load
 
@@ -45,9 +46,10 @@ class SessionStream:
     kinds
         Of ``bars``, ``quotes`` and ``ticks``.
     start
-        ``"session"``: the open of the running session; ``"first"``: the first frame that is still
-        kept; ``"now"``: only what comes; a time in ns: the first slice at or behind it; a position
-        of an earlier stream, or an offset a shard.
+        ``"session"``: the open of the running session, with the sessions of its run that the tape
+        keeps before it in ``data``, as many as that keeps (unless it has a history of its own);
+        ``"first"``: the first frame that is still kept; ``"now"``: only what comes; a time in ns:
+        the first slice at or behind it; a position of an earlier stream, or an offset a shard.
     run
         Only this run.
     until
@@ -93,27 +95,32 @@ class SessionStream:
         self._until = until
         self._from_ns = start if isinstance(start, int) else 0
         self._ready: deque[Batch] = deque()
+        self._past: list[Batch] = []
+        self._silent = 0
         self._at = 0
         self._lock = Lock()
         self._is_closed = False
         self._reader = reader or _broker_reader(settings, namespace, bootstrap_servers, group)
         try:
             last = self._reader.last()
-            self.position = self._before = first_position(start, self._reader, last)
+            self._join = self._joined(last, run) if start == "session" else None
+            running = None if self._join is None else Position(self._join.running)
+            self.position = self._before = running or first_position(start, self._reader, last)
             """Where to go on behind what was given out: store it with your own results."""
-            self._reader.assign(self.position.offsets)
+            self._ends = {
+                shard: delivered.offset
+                for shard, delivered in last.items()
+                if delivered is not None and delivered.offset >= self.position[shard]
+            }
+            self._is_aligned = start in ("session", "now")
+            self._run = run or ""
+            first = self.position if self._join is None else Position(self._join.first)
+            self._merger = self._read_from(first)
         except BaseException:
             self._reader.close()
             raise
-        self._target = {
-            shard: delivered.offset
-            for shard, delivered in last.items()
-            if delivered is not None and delivered.offset >= self.position[shard]
-        }
         self.data.caught_up = not self._target
         self._is_over = until == "idle" and not self._target
-        is_anywhere = start in ("session", "now")
-        self._merger = Merger(len(last), self.position, align=is_anywhere, run=run or "")
 
     def frames(self, timeout_s: float | None = None) -> Iterator[Batch]:
         """Give batches in order; over after ``timeout_s`` without one (None: it waits for ever)."""
@@ -193,6 +200,15 @@ class SessionStream:
         """Close it."""
         await asyncio.to_thread(self.close)
 
+    def _joined(self, last: Mapping[int, DeliveredFrame | None], run: str | None) -> Join | None:
+        join = joined(self._reader, last, self.data.sessions_wanted)
+        return join if join is None or run in (None, join.run) else None
+
+    def _read_from(self, position: Position) -> Merger:
+        self._reader.assign(position.offsets)
+        self._target = dict(self._ends)
+        return Merger(len(position), position, align=self._is_aligned, run=self._run)
+
     def _walk(self, timeout_s: float | None, *, by_slice: bool) -> Iterator[Batch]:
         waited = 0.0
         while not self._is_over:
@@ -227,20 +243,57 @@ class SessionStream:
         with self._lock:
             if self._is_closed:
                 return False
-            delivered = self._reader.poll(timeout_s)
+            try:
+                delivered = self._reader.poll(timeout_s)
+            except HoleError:
+                self._leave_out_what_was_cut()
+                return True
             for number, one in enumerate(delivered, 1):
                 self._merger.add(one.frame, one.offset)
                 if one.offset >= self._target.get(one.frame.shard, _FAR):
                     del self._target[one.frame.shard]
                 if number % self._merger.shards == 0 or number == len(delivered):
-                    self._ready += [self._choice.of(batch) for batch in self._merger.drain()]
+                    self._put([self._choice.of(batch) for batch in self._merger.drain()])
             if not self._ready:
                 self._note_if_caught_up()
             return bool(delivered)
 
+    def _put(self, batches: list[Batch]) -> None:
+        """Put batches where `_next` takes them; none before the running session's open frame.
+
+        Only then is it certain that nothing of the sessions before it was cut while it was read.
+        """
+        join = self._join
+        if join is None:
+            self._ready += batches
+            return
+        for batch in batches:
+            if (batch.event, batch.run, batch.session) == ("open", join.run, join.session):
+                self._join, self._silent = None, len(self._past)
+            self._past.append(batch)
+        if self._join is None:
+            self._ready += self._past
+            self._past = []
+
+    def _leave_out_what_was_cut(self) -> None:
+        """Begin again behind what is no longer kept of the sessions before the running one.
+
+        Where that is not it, the hole is one, and is raised again.
+        """
+        kept = None if self._join is None else self._join.kept(self._reader.starts())
+        if kept is None or kept == self._join:
+            raise  # noqa: PLE0704 - called where one is being handled
+        self._join, self._past = kept, []
+        self._merger = self._read_from(Position(kept.first))
+
     def _next(self, *, by_slice: bool) -> Batch | None:
         """Hand on what is first in line: a batch, or its next slice; None before the start time."""
         batch = self._ready[0]
+        if self._silent:
+            self._silent -= 1
+            self._ready.popleft()
+            self.data.apply(batch)
+            return None
         start, end = self._at, len(batch.slice_ns)
         unwanted = int(np.searchsorted(batch.slice_ns, self._from_ns))
         is_wanted = batch.clock_ns >= self._from_ns and start >= unwanted
