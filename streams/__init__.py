@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         SessionStream,
         Slice,
         get_session_data,
+        recorded,
         reset_session_data,
     )
     from streams.digest import Digest
@@ -32,6 +33,7 @@ __all__ = [
     "SessiontapeError",
     "Slice",
     "get_session_data",
+    "recorded",
     "reset_session_data",
 ]
 

@@ -23,7 +23,7 @@ from streams.kafka import check_topics, consumer_config, producer_config
 from streams.settings import Settings
 from streams.topics import Topics
 
-__all__ = ["Delivered", "FrameReader", "FrameWriter", "Outgoing", "committed_offsets"]
+__all__ = ["Delivered", "FrameReader", "FrameWriter", "Outgoing"]
 
 log = logging.getLogger(__name__)
 
@@ -399,16 +399,6 @@ class FrameReader:
             msg = f"{self.topic} can't be read: {error.str()}"
             raise BrokerError(msg)
         log.debug("reading %s goes on after: %s", self.topic, error.str())
-
-
-def committed_offsets(settings: Settings, groups: Iterable[str], shard: int) -> dict[str, int]:
-    """Return what each group has committed of a shard of the session topic; -1 for nothing."""
-    found = {}
-    for group in groups:
-        with FrameReader(settings, group, shards=(shard,)) as reader:
-            offset = reader.committed()[shard]
-            found[group] = -1 if offset is None else offset
-    return found
 
 
 def _shards(settings: Settings) -> int:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
-
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from schemas import Command
 from streams.calendar import Session, sessions_between
@@ -18,14 +15,15 @@ from streams.client import Batch, SessionData, SessionStream
 from streams.control import latest_command, send_command
 from streams.digest import Digest
 from streams.errors import BrokerError, CommandError, ConfigError, SessiontapeError
-from streams.kafka import consumer_config
 from streams.local.attach import AttachedStack, a_stack
 from streams.local.stack import Stack
 from streams.local.state import locked
-from streams.positions import FrameReader, committed_offsets
+from streams.outcome import Progress, ReplayResult
+from streams.positions import FrameReader
+from streams.rejected import rejected_end, rejected_since
 from streams.settings import Settings
 from streams.sources import Source, open_source
-from streams.tally import Incomplete, Tally
+from streams.tally import Tally
 from streams.topics import Topics
 
 __all__ = ["Progress", "ReplayResult", "group_of", "new_run", "replay"]
@@ -35,84 +33,6 @@ COMMAND_CHECK_S = 5.0
 COMMIT_S = 0.5
 DRAIN_POLL_S = 0.02
 DRAIN_S = 60.0
-READ_S = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a replay stands.
-
-    Attributes
-    ----------
-    session, clock_ns
-        Label of the session that plays; its clock.
-    share
-        Share of the tape time of the whole run that is played, 0 to 1.
-    closed, sessions
-        Sessions that are closed, of how many.
-    rows, elapsed_s
-        Rows so far, in how many seconds since the command.
-    """
-
-    session: str
-    clock_ns: int
-    share: float
-    closed: int
-    sessions: int
-    rows: int
-    elapsed_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayResult:
-    """What a replay did.
-
-    Attributes
-    ----------
-    namespace, run
-        Where its tape stands.
-    sessions
-        Sessions that were closed.
-    rows
-        Rows by kind; ``bars`` is one of them.
-    elapsed_s, rows_per_s
-        Seconds from the command to the last row in the subscriber's hands, and rows a second.
-    gaps_found, gaps_filled
-        Runs of missing expected minutes on the tape; those that were filled.
-    quality
-        (bars + no-trade minutes) / expected minutes in %, by symbol.
-    prefetch_hit_rate
-        Share of rolls at which the next session's coverage was complete; None: not known.
-    transition_ms
-        p50, p99 and max of the wall time from a close to the next open; None without a roll.
-    digest, digest_as_known
-        See ``streams.digest``.
-    incomplete
-        Sessions that were played without complete coverage.
-    rejected
-        Messages and rows that could not be taken.
-    """
-
-    namespace: str
-    run: str
-    sessions: int
-    rows: dict[str, int]
-    bars: int
-    elapsed_s: float
-    rows_per_s: float
-    gaps_found: int
-    gaps_filled: int
-    quality: dict[str, float]
-    prefetch_hit_rate: float | None
-    transition_ms: dict[str, float] | None
-    digest: str
-    digest_as_known: str
-    incomplete: tuple[Incomplete, ...]
-    rejected: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as what JSON can hold."""
-        return asdict(self)
 
 
 def replay(
@@ -254,7 +174,7 @@ class _Run:
             run=new_run(),
             readers=(*stack.readers, group_of(settings)),
         )
-        rejected_from = _rejected_end(settings)
+        rejected_from = rejected_end(settings)
         stream = SessionStream(
             settings=settings, start="now", run=command.run, data=self._data,
             group=group_of(settings),
@@ -275,7 +195,7 @@ class _Run:
             with suppress(BrokerError):
                 stream.commit()
         self._drain(command)
-        rejected = _rejected_since(settings, rejected_from)
+        rejected = rejected_since(settings, rejected_from)
         return self._result(command, elapsed_s, rejected)
 
     def _read(self, stream: SessionStream, command: Command, began_s: float) -> None:
@@ -339,19 +259,22 @@ class _Run:
             last = reader.last()
         # The tables commit the open frame of the session that they hold, the sink what it wrote.
         wanted = {
-            (group, shard): one.frame.open_offset if group == topics.tables else one.offset + 1
-            for shard, one in last.items()
+            group: {
+                shard: one.frame.open_offset if group == topics.tables else one.offset + 1
+                for shard, one in last.items()
+                if one is not None and one.frame.run == command.run
+            }
             for group in self._stack.readers
-            if one is not None and one.frame.run == command.run
         }
         deadline_s = time.monotonic() + DRAIN_S
-        for (group, shard), offset in wanted.items():
-            while committed_offsets(settings, (group,), shard)[group] < offset:
-                self._stack.check()
-                if time.monotonic() > deadline_s:
-                    msg = f"{group} has not read the run to its end in {DRAIN_S:.0f} s"
-                    raise SessiontapeError(msg)
-                time.sleep(DRAIN_POLL_S)
+        for group, shards in wanted.items():
+            with FrameReader(settings, group) as reader:
+                while _is_behind(reader.committed(), shards):
+                    self._stack.check()
+                    if time.monotonic() > deadline_s:
+                        msg = f"{group} has not read the run to its end in {DRAIN_S:.0f} s"
+                        raise SessiontapeError(msg)
+                    time.sleep(DRAIN_POLL_S)
 
     def _result(self, command: Command, elapsed_s: float, rejected: int) -> ReplayResult:
         tally = self._tally
@@ -374,6 +297,10 @@ class _Run:
             incomplete=tuple(tally.incomplete),
             rejected=rejected,
         )
+
+
+def _is_behind(committed: Mapping[int, int | None], wanted: Mapping[int, int]) -> bool:
+    return any((committed[shard] or 0) < offset for shard, offset in wanted.items())
 
 
 def _symbols(source: Source, uri: str, symbols: Sequence[str] | None) -> tuple[str, ...]:
@@ -406,33 +333,3 @@ def _stop(settings: Settings, command: Command) -> None:
     if latest is not None and latest.run == command.run:
         stopped = replace(latest, version=latest.version + 1, action="stop", stopped=True)
         send_command(settings, stopped)
-
-
-def _rejected_end(settings: Settings) -> int:
-    consumer = Consumer(consumer_config(settings, group_of(settings)))
-    try:
-        place = TopicPartition(Topics(settings.namespace).rejected, 0)
-        return int(consumer.get_watermark_offsets(place, READ_S)[1])
-    finally:
-        consumer.close()
-
-
-def _rejected_since(settings: Settings, offset: int) -> int:
-    """Count the messages on ``rejected`` from an offset on: offsets count ends of transactions."""
-    topic, count = Topics(settings.namespace).rejected, 0
-    config = consumer_config(settings, group_of(settings), enable_partition_eof=True)
-    consumer = Consumer(config)
-    try:
-        consumer.assign([TopicPartition(topic, 0, offset)])
-        deadline_s = time.monotonic() + READ_S
-        while time.monotonic() < deadline_s:
-            for message in consumer.consume(1000, 0.2):
-                error = message.error()
-                if error is None:
-                    count += 1
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    return count
-    finally:
-        consumer.close()
-    msg = f"{topic} could not be read to its end in {READ_S:.0f} s"
-    raise BrokerError(msg)

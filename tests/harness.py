@@ -15,13 +15,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
-from confluent_kafka import ConsumerGroupTopicPartitions as GroupPartitions
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
 from schemas import BarBlock, Codec, Command, Coverage, Frame
 from schemas.records import Record
@@ -30,6 +29,7 @@ from streams.calendar import Session, sessions_between
 from streams.client.merging import Merger
 from streams.control import send_command
 from streams.digest import Digest
+from streams.errors import BrokerError
 from streams.intervals import MINUTE_NS
 from streams.kafka import admin, consumer_config, create_topics, producer_config
 from streams.positions import Delivered, FrameReader
@@ -39,8 +39,10 @@ from streams.topics import Topics, shard_of, shards_of
 
 __all__ = ["Result", "Row", "Tape", "Worker", "expected_rows", "until"]
 
+T = TypeVar("T")
 DEADLINE_S = 60.0
 POLL_S = 0.02
+VALUES = ("open", "high", "low", "close", "volume")
 LOG_TAIL = 4_000
 
 READ_STORE = """
@@ -189,7 +191,8 @@ class Tape:
         **settings: Any,
     ) -> None:
         # Kafka gives the shards of a dead worker away after this time; the local broker allows it.
-        settings = {"broker_session_timeout_s": 2.0, **settings}
+        # Less, and a machine that is busy loses workers that live.
+        settings = {"broker_session_timeout_s": 3.0, **settings}
         self.settings = Settings(
             bootstrap_servers=servers, namespace=namespace, data_dir=folder, **settings
         )
@@ -206,6 +209,7 @@ class Tape:
         self.group = f"{namespace}.test"
         self._command: Command | None = None
         self._admin = admin(self.settings)
+        self._askers: dict[str, Consumer] = {}
         if partitions:
             create_topics(self.settings, partitions)
 
@@ -222,6 +226,8 @@ class Tape:
             worker.end()
         if self._reader is not None:
             self._reader.close()
+        for consumer in self._askers.values():
+            consumer.close()
         if error is not None:
             for worker in self.workers:
                 error.add_note(f"--- {worker.name} ({worker.exit_code}):\n{worker.log[-LOG_TAIL:]}")
@@ -305,7 +311,9 @@ class Tape:
             if worker.is_wanted and worker.exit_code is not None:
                 assert worker.is_supervised, f"{worker.name} ended: {worker.exit_code}"
                 worker.start()
-        assert self._reader is not None
+        if self._reader is None:
+            time.sleep(timeout_s)
+            return
         for delivered in self._reader.poll(timeout_s):
             self.frames[delivered.frame.shard].append(delivered)
             self.came.append(delivered)
@@ -316,7 +324,7 @@ class Tape:
     def ends(self) -> dict[int, int]:
         """Return the offset behind the last committed frame of every shard."""
         assert self._reader is not None
-        return self._reader.ends()
+        return _patiently(self._reader.ends)
 
     def rows_since(self, ends: Mapping[int, int]) -> int:
         """Return how many rows came from these offsets on."""
@@ -324,17 +332,24 @@ class Tape:
 
     def end_of(self, topic: str) -> int:
         """Return how many messages a topic has seen, over its partitions."""
-        places = {
-            TopicPartition(topic, shard): OffsetSpec.latest() for shard in range(self.partitions)
-        }
-        return sum(f.result(DEADLINE_S).offset for f in self._admin.list_offsets(places).values())
+        consumer = self._asker("")
+        return sum(
+            _patiently(partial(consumer.get_watermark_offsets, TopicPartition(topic, shard), 5))[1]
+            for shard in range(self.partitions)
+        )
 
     def committed(self, group: str) -> int:
         """Return the sum of what a group has committed on the session topic."""
         places = [TopicPartition(self.topics.session, shard) for shard in self.frames]
-        asked = self._admin.list_consumer_group_offsets([GroupPartitions(group, places)])
-        found = asked[group].result(DEADLINE_S).topic_partitions
+        found = _patiently(partial(self._asker(group).committed, places, 5))
         return sum(max(place.offset, 0) for place in found)
+
+    def _asker(self, group: str) -> Consumer:
+        """Return a consumer that only asks: the admin client does not outlive a broker's death."""
+        if group not in self._askers:
+            config = consumer_config(self.settings, group or f"{self.group}.ask")
+            self._askers[group] = Consumer(config)
+        return self._askers[group]
 
     def await_sink(self) -> None:
         """Wait until the sink has stored all there is."""
@@ -389,12 +404,12 @@ class Tape:
         """Wait until a group is stable and its members hold so many shards each."""
 
         # Asked before there is any group, the broker leaves the question unanswered for a minute.
-        until(lambda: any("is ours" in worker.log for worker in self.workers), "a first member")
+        self.until(lambda: any("is ours" in w.log for w in self.workers), "a first member")
 
         def is_so() -> bool:
             return sorted(len(shards) for shards in self.members(group).values()) == sorted(sizes)
 
-        until(is_so, f"{group} with {sizes} shards a member")
+        self.until(is_so, f"{group} with {sizes} shards a member")
 
     # What came out.
 
@@ -428,8 +443,8 @@ class Tape:
         found: dict[str, dict[str, Any]] = {}
         for name in ("symbols", "shards"):
             for message in self.messages(self.topics.changelog(name)):
-                value = json.loads(message.value())
-                key = f"{name}/{message.key().decode()}"
+                value = json.loads(message.value() or b"")
+                key = f"{name}/{(message.key() or b'').decode()}"
                 assert found.get(key, {"frame": -1})["frame"] < value["frame"], key
                 found[key] = value
         return {key: {k: v for k, v in found[key].items() if k != "frame"} for key in sorted(found)}
@@ -526,6 +541,17 @@ class Tape:
         return shard_of(symbol, self.partitions)
 
 
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask again while a broker that was killed is not quite back."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            return ask()
+        except (KafkaException, BrokerError):
+            if time.monotonic() > deadline:
+                raise
+
+
 def rows_of(batch: Any, symbols: Sequence[str]) -> Iterator[Row]:
     """Give the rows of a frame or a batch."""
     bars = batch.bars
@@ -559,8 +585,8 @@ def expected_rows(
                 continue
             for at in range(len(block)):
                 ts = int(block.ts_ns[at])
-                values = (float(getattr(block, n)[at]) for n in Row._fields[4:9])
                 name = block.symbols[block.symbol[at]]
-                mine.append(Row(ts + MINUTE_NS, name, ts, MINUTE_NS, *values))
+                o, h, lo, c, v = (float(getattr(block, n)[at]) for n in VALUES)
+                mine.append(Row(ts + MINUTE_NS, name, ts, MINUTE_NS, o, h, lo, c, v))
         found += sorted(mine)
     return tuple(found)

@@ -117,6 +117,7 @@ def _app() -> App:
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
+        suppress_keyboard_interrupt=False,
     )
     groups = {title: Group(title, sort_key=number) for number, title in enumerate(_GROUPS)}
     for name, command in COMMANDS.items():
@@ -153,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _run(given)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        code = fail("interrupted: nothing was left running", 130)
+        code = fail("interrupted", 130)
     except BrokenPipeError:
         # Whoever read us has seen enough; without this Python says so once more at exit.
         sys.stdout = None

@@ -117,7 +117,7 @@ def _chdb(settings: Settings) -> Iterator[Finding]:
 def _broker(settings: Settings) -> Iterator[Finding]:
     from streams.errors import BrokerError, SessiontapeError, TopicError
     from streams.kafka import check_topics
-    from streams.local.stack import connected
+    from streams.local.running import connected
     from streams.topics import Topics
 
     try:

@@ -75,7 +75,7 @@ def down(*, json: Json = False) -> int:
     --------
         sessiontape down
     """
-    from streams.local.stack import stop_all
+    from streams.local.running import stop_all
 
     with bar("down") as shown:
         ended = stop_all(settings_of(), shown.say)

@@ -60,7 +60,7 @@ def subscribe(
         Stop after so many lines.
     """
     from streams.client import SessionStream
-    from streams.local.stack import connected
+    from streams.local.running import connected
 
     settings = connected(settings_of(namespace=namespace))
     chosen = symbols.split(",") if "," in symbols else symbols

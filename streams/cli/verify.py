@@ -28,7 +28,7 @@ def verify(a: str, b: str, *, json: Json = False) -> int:
     from dataclasses import asdict
 
     from streams.compare import compare
-    from streams.local.stack import connected
+    from streams.local.running import connected
 
     settings = settings_of()
     if not (Path(a).is_file() and Path(b).is_file()):

@@ -7,6 +7,7 @@ from streams.client.data import (
     get_session_data,
     reset_session_data,
 )
+from streams.client.history import recorded
 from streams.client.reader import Reader
 from streams.client.rows import BarRow
 from streams.client.state import History, Trailing
@@ -24,5 +25,6 @@ __all__ = [
     "Slice",
     "Trailing",
     "get_session_data",
+    "recorded",
     "reset_session_data",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
 from schemas import Frame
@@ -71,25 +72,28 @@ class _Chain:
 
     def extend(self, opened: Frame, before: Frame | None, run: str) -> None:
         """Take the frame that stands at ``at``, and the one before it."""
-        is_ours = opened.event == "open" and opened.run == run
-        if is_ours:
-            self.found.append(_Opened(self.at, opened.session))
-        # The start of a run still names the last session of the run before.
-        goes_on = is_ours and before is not None and before.run == run and before.event != "start"
-        self.at = before.open_offset if goes_on and before is not None else -1
+        at = self.at
+        self.at = -1
+        if opened.event != "open" or opened.run != run:
+            return
+        self.found.append(_Opened(at, opened.session))
+        # The start of a run may still name the last session of the run before.
+        if before is not None and before.run == run and before.event != "start":
+            self.at = before.open_offset
 
     def lacks(self, running: str, sessions: int) -> bool:
-        """Tell whether more is to be looked for: ``sessions`` before the running one."""
-        before = sum(opened.session < running for opened in self.found)
-        return self.at >= 0 and (not self.found or before < sessions)
+        """Tell whether to look on: for the running session and for ``sessions`` before it."""
+        here = sum(opened.session <= running for opened in self.found)
+        return self.at >= 0 and here <= sessions
 
 
 def joined(reader: Reader, last: Mapping[int, DeliveredFrame | None], sessions: int) -> Join | None:
     """Return where the running session and up to ``sessions`` before it were opened.
 
-    None where the shards don't stand in one run, or not all of them have the running session from
-    its open frame on. Sessions of earlier runs, or kept in part only, or not by every shard, are
-    not among them. The reader has to be assigned anew behind it.
+    Where a shard has not opened a session of the run yet, the merged tape stands before its first:
+    that is the running one then. Sessions of earlier runs, or kept in part only, or not by every
+    shard, are not among them; None where not even the running one is. The reader has to be
+    assigned anew behind it.
 
     Raises
     ------
@@ -98,20 +102,15 @@ def joined(reader: Reader, last: Mapping[int, DeliveredFrame | None], sessions: 
     HoleError
         Frames are lost, not only cut off.
     """
-    frames = {shard: one.frame for shard, one in last.items() if one is not None}
-    runs = {frame.run for frame in frames.values()}
-    if len(frames) < len(last) or len(runs) != 1:
+    there = [one.frame for one in last.values() if one is not None]
+    if not there:
         return None
-    run = runs.pop()
-    chains = {
-        shard: _Chain(one.offset if one.frame.event == "open" else one.frame.open_offset)
-        for shard, one in last.items()
-        if one is not None
-    }
+    run = max(there, key=lambda frame: frame.command).run
     starts = reader.starts()
+    begins, chains = _stands(run, last, starts)
     while True:
         firsts = [chain.found[0].session for chain in chains.values() if chain.found]
-        running = min(firsts, default="")
+        running = "" if begins else min(firsts, default="")
         for shard, chain in chains.items():
             chain.at = chain.at if chain.at >= starts[shard] else -1
         rest = {s: c.at for s, c in chains.items() if c.lacks(running, sessions)}
@@ -126,18 +125,44 @@ def joined(reader: Reader, last: Mapping[int, DeliveredFrame | None], sessions: 
             continue
         for shard, (opened, previous) in looked.items():
             chains[shard].extend(opened, previous, run)
-    return _common(run, running, sessions, chains)
+    if begins:
+        return _begun(run, begins, chains)
+    return _common(run, running, chains)
 
 
-def _common(run: str, running: str, sessions: int, chains: Mapping[int, _Chain]) -> Join | None:
+def _stands(
+    run: str, last: Mapping[int, DeliveredFrame | None], starts: Mapping[int, int]
+) -> tuple[dict[int, int], dict[int, _Chain]]:
+    """Return where shards that are still to open their first session go on; where others stand."""
+    begins: dict[int, int] = {}
+    chains: dict[int, _Chain] = {}
+    for shard, one in last.items():
+        if one is None:
+            begins[shard] = starts[shard]
+        elif one.frame.run != run or one.frame.event == "start":
+            begins[shard] = one.offset
+        else:
+            is_open = one.frame.event == "open"
+            chains[shard] = _Chain(one.offset if is_open else one.frame.open_offset)
+    return begins, chains
+
+
+def _begun(run: str, begins: Mapping[int, int], chains: Mapping[int, _Chain]) -> Join | None:
+    """Return where a run is to be read from that not all shards have opened a session of."""
+    if not all(chain.found for chain in chains.values()):
+        return None
+    oldest = {shard: chain.found[-1] for shard, chain in chains.items()}
+    session = max((one.session for one in oldest.values()), default="")
+    offsets = {shard: one.offset for shard, one in oldest.items()}
+    return Join(run, session, ({**begins, **offsets},))
+
+
+def _common(run: str, running: str, chains: Mapping[int, _Chain]) -> Join | None:
     """Return the running session and those before it that all shards have, without a break."""
     rows = [[one for one in c.found if one.session <= running] for c in chains.values()]
-    opens: list[Mapping[int, int]] = []
-    for one_each in zip(*rows, strict=False):
-        if len({one.session for one in one_each}) > 1 or len(opens) > sessions:
-            break
-        opens.insert(0, dict(zip(chains, (one.offset for one in one_each), strict=True)))
-    return Join(run, running, tuple(opens)) if opens else None
+    each = takewhile(lambda ones: len({one.session for one in ones}) == 1, zip(*rows, strict=False))
+    opens = [dict(zip(chains, (one.offset for one in ones), strict=True)) for ones in each]
+    return Join(run, running, tuple(reversed(opens))) if opens else None
 
 
 def _look(
@@ -149,9 +174,11 @@ def _look(
     while rest := {shard: at for shard, at in places.items() if shard not in found}:
         first = {shard: max(at - back, starts[shard]) for shard, at in rest.items()}
         reader.assign(first)
-        for shard, (opened, before) in _read(reader, rest).items():
-            if before is not None or first[shard] == starts[shard]:
-                found[shard] = (opened, before)
+        found |= {
+            shard: both
+            for shard, both in _read(reader, rest).items()
+            if both[1] is not None or first[shard] == starts[shard]
+        }
         back *= 16
     return found
 

@@ -10,7 +10,7 @@ from typing import Literal, Self, TypeAlias
 
 import numpy as np
 
-from streams.client.batch import Batch, Slice
+from streams.client.batch import Batch, Position, Slice
 from streams.client.choice import Choice
 from streams.client.data import SessionData
 from streams.client.joining import Join, joined
@@ -105,7 +105,9 @@ class SessionStream:
             last = self._reader.last()
             self._join = self._joined(last, run) if start == "session" else None
             running = None if self._join is None else Position(self._join.running)
-            self.position = self._before = running or first_position(start, self._reader, last)
+            if running is None:
+                running = first_position(start, self._reader, last)
+            self.position = self._before = running
             """Where to go on behind what was given out: store it with your own results."""
             self._ends = {
                 shard: delivered.offset
@@ -246,7 +248,8 @@ class SessionStream:
             try:
                 delivered = self._reader.poll(timeout_s)
             except HoleError:
-                self._leave_out_what_was_cut()
+                if not self._began_again():
+                    raise
                 return True
             for number, one in enumerate(delivered, 1):
                 self._merger.add(one.frame, one.offset)
@@ -264,7 +267,7 @@ class SessionStream:
         Only then is it certain that nothing of the sessions before it was cut while it was read.
         """
         join = self._join
-        if join is None:
+        if join is None or len(join.opens) == 1:
             self._ready += batches
             return
         for batch in batches:
@@ -275,16 +278,14 @@ class SessionStream:
             self._ready += self._past
             self._past = []
 
-    def _leave_out_what_was_cut(self) -> None:
-        """Begin again behind what is no longer kept of the sessions before the running one.
-
-        Where that is not it, the hole is one, and is raised again.
-        """
+    def _began_again(self) -> bool:
+        """Begin behind what was cut of the sessions before the running one; tell if any was."""
         kept = None if self._join is None else self._join.kept(self._reader.starts())
         if kept is None or kept == self._join:
-            raise  # noqa: PLE0704 - called where one is being handled
+            return False
         self._join, self._past = kept, []
         self._merger = self._read_from(Position(kept.first))
+        return True
 
     def _next(self, *, by_slice: bool) -> Batch | None:
         """Hand on what is first in line: a batch, or its next slice; None before the start time."""

@@ -12,14 +12,8 @@ import psutil
 from streams.errors import ConfigError, SessiontapeError
 from streams.kafka import admin, check_topics
 from streams.local.process import ProcessRecord
-from streams.local.stack import (
-    READY_POLL_S,
-    READY_S,
-    Stack,
-    members_of,
-    readers_of,
-    running_stack,
-)
+from streams.local.running import running_stack
+from streams.local.stack import READY_POLL_S, READY_S, Stack, members_of, readers_of
 from streams.local.state import StackState, state_path
 from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
 from streams.settings import Settings

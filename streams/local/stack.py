@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -15,30 +14,22 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from sinks.owner import owner_of
-from streams.errors import BrokerError, SessiontapeError, TopicError
+from streams.errors import SessiontapeError, TopicError
 from streams.kafka import admin, check_topics, create_topics
 from streams.local.broker import LocalBroker
 from streams.local.process import ProcessRecord
+from streams.local.running import broker_folder
 from streams.local.state import StackState, locked, stack_states, state_path
 from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
 from streams.settings import Settings
 from streams.topics import Topics
 
-__all__ = [
-    "Stack",
-    "broker_folder",
-    "connected",
-    "members_of",
-    "readers_of",
-    "running_stack",
-    "stop_all",
-]
+__all__ = ["Stack", "members_of", "readers_of"]
 
 READY_S = 60.0
 """Seconds within which all workers have to have taken up their work."""
 READY_POLL_S = 0.02
 ASK_S = 2.0
-STOP_S = 45.0
 BROKER_POLL_S = 0.1
 
 Tell = Callable[[str], None]
@@ -293,53 +284,11 @@ class Stack:
             self._state.write(self._path)
 
 
-def broker_folder(settings: Settings) -> Path:
-    """Return the folder of the local broker."""
-    return settings.data_dir.expanduser().absolute() / "broker"
-
-
-def running_stack(settings: Settings) -> StackState | None:
-    """Return the stack of the namespace that runs on the data folder, None if none does."""
-    state = StackState.read(state_path(settings.data_dir, settings.namespace))
-    return state if state is not None and state.is_live else None
-
-
 def readers_of(settings: Settings, workers: Sequence[str]) -> tuple[str, ...]:
     """Return the groups of those workers that read the session topic."""
     topics = Topics(settings.namespace)
     groups = {"sink": topics.sink, "tables": topics.tables}
     return tuple(group for name, group in groups.items() if name in workers)
-
-
-def stop_all(settings: Settings, tell: Tell = lambda _: None) -> int:
-    """End every stack of the data folder and its broker; return how many things were ended.
-
-    Raises
-    ------
-    SessiontapeError
-        A stack did not stop in time.
-    """
-    folder, ended = settings.data_dir.expanduser().absolute(), 0
-    for state in stack_states(folder) if folder.is_dir() else []:
-        owner = state.owner.process()
-        if owner is not None:
-            tell(f"stopping namespace {state.namespace} (pid {owner.pid})")
-            owner.terminate()
-            try:
-                owner.wait(STOP_S)
-            except psutil.TimeoutExpired:
-                tell(f"pid {owner.pid} did not stop in {STOP_S:.0f} s: killed")
-                owner.kill()
-                owner.wait(STOP_S)
-            ended += 1
-        ended += len(state.end_workers())
-        state_path(folder, state.namespace).unlink(missing_ok=True)
-    broker = LocalBroker.find(broker_folder(settings))
-    if broker is not None:
-        tell(f"stopping the broker (pid {broker.pid})")
-        broker.stop()
-        ended += 1
-    return ended
 
 
 def _specs(coordinators: int, *, tables: bool, sink: bool, source: str) -> list[WorkerSpec]:
@@ -390,23 +339,3 @@ def _process(pid: int) -> psutil.Process | None:
     with suppress(psutil.Error):
         return psutil.Process(pid)
     return None
-
-
-def connected(settings: Settings) -> Settings:
-    """Return the settings with the address of the local broker, where no other is set.
-
-    Raises
-    ------
-    BrokerError
-        No broker is set, and none runs on the data folder.
-    """
-    if settings.bootstrap_servers:
-        return settings
-    broker = LocalBroker.find(broker_folder(settings))
-    if broker is None:
-        msg = (
-            f"no broker runs on {settings.data_dir}: start one with `sessiontape up`, or set "
-            "SESSIONTAPE_BOOTSTRAP_SERVERS"
-        )
-        raise BrokerError(msg)
-    return settings.but(bootstrap_servers=broker.bootstrap_servers)

@@ -11,7 +11,8 @@ from streams.control import latest_command
 from streams.errors import SessiontapeError, TopicError
 from streams.local.broker import LocalBroker
 from streams.local.process import ProcessRecord
-from streams.local.stack import broker_folder, readers_of
+from streams.local.running import broker_folder
+from streams.local.stack import readers_of
 from streams.local.state import StackState, stack_states
 from streams.positions import FrameReader, committed_offsets
 from streams.settings import Settings

@@ -17,7 +17,8 @@ import psutil
 
 from streams.errors import SessiontapeError
 from streams.local.process import end
-from streams.local.stack import STOP_S, Stack, running_stack
+from streams.local.running import STOP_S, running_stack
+from streams.local.stack import Stack
 from streams.local.state import StackState, state_path
 from streams.local.workers import WorkerError, WorkerSpec, log_path, spawn_worker
 from streams.settings import Settings, load

@@ -20,7 +20,7 @@ SOURCE = "synthetic:symbols=6,seed=4"
 START, END = "2024-11-26", "2024-11-29"
 TAPE_S = (390 + 390 + 210) * 60
 OURS = "shard 0 is ours"
-FENCED = "shard 0 was taken over by another worker; this one stops"
+FENCED = "fenced by a newer instance"
 
 
 @pytest.mark.timeout(120 + 60 * KILLS)
@@ -29,27 +29,27 @@ def test_a_worker_held_until_its_shard_went_to_another_writes_nothing_that_count
 ) -> None:
     rng = random.Random(7)
     with Tape(broker.bootstrap_servers, namespace, tmp_path, source=SOURCE) as tape:
-        workers = [tape.coordinator(f"coordinator-{n}") for n in range(2)]
+        workers = [tape.coordinator(f"coordinator-{n}", is_supervised=True) for n in range(2)]
         tape.producer()
         tape.await_members(tape.topics.coordinator, 0, 1)
         tape.start(START, END, speed=TAPE_S / (15 + 20 * KILLS))
+        fenced = 0
         for _ in range(KILLS):
             seen, moment = tape.rows_seen, time.monotonic() + rng.uniform(0.05, 1.0)
             await_rows(tape, seen, moment)
             stale, other = in_turn(workers)
             hold(tape, stale, other)
-            frames = [d.frame for d in tape.came]
-            stale.is_wanted = False
+            frames, said = [d.frame for d in tape.came], len(stale.log)
             stale.send(signal.SIGCONT)
-            assert stale.process is not None
-            assert stale.process.wait(60) == 1, "a fenced worker ends with an error"
-            assert stale.log.count(FENCED) == stale.starts, "and says why"
+            # It wakes with a release that is due. Whether it hears first that the brokers refuse
+            # it, and ends with an error, or that the shard is not its own any more, is chance.
+            tape.await_members(tape.topics.coordinator, 0, 1)
+            fenced += FENCED in stale.log[said:]
             assert not tape.ended(), "the replay was too short"
             # Its successor goes on, from where it stood: the numbers have no hole and no repeat.
             await_rows(tape, tape.rows_seen)
             assert [d.frame for d in tape.came][: len(frames)] == frames
-            stale.start()
-            tape.await_members(tape.topics.coordinator, 0, 1)
+        assert fenced, "a worker that was held never tried to write"
         tape.full_speed()
         tape.play()
         numbers = [d.frame.frame for d in tape.came]

@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams import Digest, Position, SessionData, SessionStream
-from streams.client import BarRow, Trailing
-from streams.errors import BrokerError
+from streams import Digest, Position, SessionData, SessionStream, recorded
+from streams.client import BarRow
 from streams.kafka import create_topics
 from streams.local import LocalBroker
-from streams.positions import FrameReader, FrameWriter
-from streams.settings import Settings, load
+from streams.positions import FrameWriter
+from streams.settings import load
 from tests.frames import OPEN_NS, Row, full_day, merged, tape_of
-from tests.harness import Tape, until
+from tests.harness import Tape
 from tests.unit.streams.client.answers import answers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,52 +116,69 @@ def test_the_examples_are_as_short_as_they_say() -> None:
     assert {name.split(".")[0] for name in imports} <= allowed
 
 
-def trailing(settings: Settings, before: str, clock_ns: int) -> list[Trailing]:
-    """The sessions before one, read back from the tape: what the store of history gives."""
-    found = []
-    with SessionStream(settings=settings, start="first") as stream:
-        for batch in stream.frames(timeout_s=30):
-            if batch.session >= before and batch.event != "start":
-                break
-            if batch.bars is not None:
-                assert batch.clock_ns <= clock_ns
-                found.append((batch.session, batch.symbols, batch.bars, batch.known_ns()))
-    # One session before: its batches' bars are put together by the replica.
-    assert len({session for session, *_ in found}) == 1
-    columns = {
-        name: np.concatenate([getattr(bars, name) for _, _, bars, _ in found])
-        for name in found[0][2].columns
-    }
-    known = np.concatenate([known for *_, known in found])
-    return [Trailing(found[0][0], found[0][1], type(found[0][2])(**columns), known)]
-
-
-def test_a_late_joiner_answers_as_a_reader_from_the_start(tape: Tape) -> None:
-    # A session in about four seconds: one joins in the middle of the second.
-    tape.start(START, END, speed=MINUTES[0] * 60 / 4)
-    early = SessionStream(settings=tape.settings, start="first")
-    with early:
-        for batch in early.frames(timeout_s=30):
-            if batch.session == END and early.data.clock_ns > batch.open_ns:
-                break
-        assert early.data.is_session_active()
-        asked = []
-
-        def history(before: str, sessions: int, clock_ns: int) -> list[Trailing]:
-            asked.append((before, sessions))
-            return trailing(tape.settings, before, clock_ns)
-
-        data = SessionData(history=history)
-        with SessionStream(settings=tape.settings, data=data) as joined:
-            assert not data.is_session_active()
-            events = [batch.event for batch in joined.frames(timeout_s=30)]
-        list(early.frames(timeout_s=30))
-    assert asked == [(END, 5)]
+@pytest.mark.parametrize("shards", [1, SHARDS])
+def test_a_late_joiner_answers_as_a_reader_from_the_start(
+    broker: LocalBroker, namespace: str, tmp_path: Path, shards: int
+) -> None:
+    """It passes nothing, and joins in the third of three sessions."""
+    servers = broker.bootstrap_servers
+    with Tape(servers, namespace, tmp_path, partitions=shards, source=SOURCE) as tape:
+        tape.coordinator()
+        tape.producer()
+        tape.await_members(tape.topics.coordinator, shards)
+        # An earlier run, whose sessions the tape still keeps: not those of the run it joins.
+        tape.start("2024-11-26", "2024-11-26", run="run-0")
+        tape.play("run-0")
+        # A whole session in about three seconds.
+        tape.start("2024-11-26", END, speed=MINUTES[0] * 60 / 3)
+        with SessionStream(settings=tape.settings, start="first", run="run-1") as early:
+            for batch in early.frames(timeout_s=30):
+                if batch.session == END and early.data.clock_ns > batch.open_ns:
+                    break
+            assert early.data.is_session_active()
+            with SessionStream(namespace, bootstrap_servers=servers) as joined:
+                data = joined.data
+                assert not data.is_session_active()
+                batches = []
+                for batch in joined.frames(timeout_s=30):
+                    batches.append(batch)
+                    assert len(data.get_historical_bars(tape.symbols[0])) == 2
+            list(early.frames(timeout_s=30))
+    events = [batch.event for batch in batches]
+    assert {batch.session for batch in batches[:-1]} == {END}
     assert events[0] == "open"
     assert events[-2:] == ["close", "end"]
     assert events.count("rows") > 1
     assert answers(data, tape.symbols) == answers(early.data, tape.symbols)
-    assert len(data.get_historical_bars(tape.symbols[0])) == 1
+    history = data.get_historical_bars(tape.symbols[0])
+    assert [str(day) for day in history] == ["2024-11-26", START]
+
+
+def test_trailing_sessions_of_the_store_are_those_of_the_tape(
+    tape: Tape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded by the sink, read while it runs and when it is gone."""
+    sink = tape.sink()
+    tape.start("2024-11-26", END)
+    tape.play()
+    tape.await_sink()
+    with SessionStream(settings=tape.settings, start="first") as stream:
+        list(stream.frames(timeout_s=30))
+    for name, value in tape.environment(
+        {"namespace": tape.settings.namespace, "data_dir": tape.settings.data_dir}
+    ).items():
+        monkeypatch.setenv(name, value)
+    load.cache_clear()
+    found = []
+    for history in (recorded(tape.settings), recorded()):
+        data = SessionData(history=history)
+        with SessionStream(settings=tape.settings, data=data) as joined:
+            list(joined.frames(timeout_s=30))
+        found.append(answers(data, tape.symbols))
+        if sink.is_wanted:
+            assert sink.stop() == 0
+    load.cache_clear()
+    assert found[0] == found[1] == answers(stream.data, tape.symbols)
 
 
 async def test_a_stored_position_is_exactly_once_under_asyncio(tape: Tape) -> None:
@@ -188,15 +204,6 @@ async def test_a_stored_position_is_exactly_once_under_asyncio(tape: Tape) -> No
     assert got == expected
 
 
-def has_leaders(settings: Settings) -> bool:
-    with FrameReader(settings) as reader:
-        try:
-            reader.starts()
-        except BrokerError:
-            return False
-    return True
-
-
 def test_corrections_over_the_wire_come_to_the_same_digests(
     broker: LocalBroker, namespace: str
 ) -> None:
@@ -204,7 +211,6 @@ def test_corrections_over_the_wire_come_to_the_same_digests(
     servers = broker.bootstrap_servers
     settings = load().but(bootstrap_servers=servers, namespace=namespace)
     create_topics(settings, SHARDS)
-    until(lambda: has_leaders(settings), "leaders of the new partitions")
     minute = 60_000_000_000
     late = [
         Row(OPEN_NS + 4 * minute, name, OPEN_NS + at * minute, 12.5, 3.0, revision, is_late=True)

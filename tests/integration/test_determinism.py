@@ -66,7 +66,7 @@ def test_one_tape_over_arrival_partitions_workers_and_speed(
 
 def play(tape: Tape, way: Way) -> None:
     """Play the run one way; each worker must have had its part of it."""
-    workers = [tape.coordinator(f"coordinator-{n}") for n in range(way.workers)]
+    workers = [tape.coordinator(f"coordinator-{n}", is_supervised=True) for n in range(way.workers)]
     if way.shuffled is None:
         tape.producer()
     share = way.partitions // way.workers

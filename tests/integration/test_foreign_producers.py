@@ -205,7 +205,7 @@ def test_bad_messages_are_set_aside_once_and_the_rest_goes_on(
         assert tape.rows() == (row(one, 0), row(one, 3))
         found = {}
         for message in tape.messages(tape.topics.rejected):
-            headers = {name: value.decode() for name, value in message.headers() or []}
+            headers = headers_of(message)
             assert headers["topic"] == tape.topics.raw_bars == (message.key() or b"").decode()
             place = (int(headers["partition"]), int(headers["offset"]))
             assert place not in found, "set aside twice"
@@ -214,6 +214,11 @@ def test_bad_messages_are_set_aside_once_and_the_rest_goes_on(
         for place, (reason, value) in sent.items():
             assert reason in found[place][0], f"{found[place][0]!r}, not {reason!r}"
             assert found[place][1] == value, "a message goes on as it came"
+
+
+def headers_of(message: Message) -> dict[str, str]:
+    found: Any = message.headers() or []
+    return {name: value.decode() for name, value in found}
 
 
 def tape_request(symbol: str) -> bytes:

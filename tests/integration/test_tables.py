@@ -152,7 +152,10 @@ def test_a_correction_is_folded_in_and_a_running_session_is_flushed(
         low = before.low - 1.0
         with tape.sender() as send:
             send(fixed(block_of(tape, session), 2, low))
-        corrected = lambda: [row for row in tape.rows() if row.revision == 1]  # noqa: E731
+
+        def corrected() -> list[Row]:
+            return [row for row in tape.rows() if row.revision == 1]
+
         tape.until(corrected, "the correction")
         tape.full_speed()
         tape.play()

@@ -16,6 +16,7 @@ from streams import BarRow, Digest, Position, SessionData, SessionStream
 from streams.client import Batch
 from streams.errors import ConfigError
 from streams.intervals import MINUTE_NS
+from streams.positions import Delivered
 from tests.frames import DAY_NS, OPEN_NS, Day, MemoryReader, Row, Tape, full_day, merged, tape_of
 
 DAYS = [full_day(6, 5, number) for number in range(3)]
@@ -220,9 +221,9 @@ def test_who_joins_when_the_run_is_over_gets_the_last_session() -> None:
     assert keys(list(stream(start="session").rows())) == keys_of(DAYS[2:])
 
 
-@pytest.mark.parametrize(("shown", "days"), [(2, DAYS), (1, DAYS), (9, DAYS[1:])])
-def test_who_joins_at_an_event_starts_with_it(shown: int, days: list[Day]) -> None:
-    """The last frame is an open, the start of the run, or the roll behind a first session."""
+@pytest.mark.parametrize("shown", [2, 1, 7, 8])
+def test_who_joins_at_an_event_starts_with_it(shown: int) -> None:
+    """The last frame is an open, the start of the run, a roll, or the open behind it."""
     found = stream(MemoryReader(tape(1), shown={0: shown}), start="session")
     reader = found._reader
     assert isinstance(reader, MemoryReader)
@@ -230,7 +231,7 @@ def test_who_joins_at_an_event_starts_with_it(shown: int, days: list[Day]) -> No
     reader.show()
     list(found.frames())
     assert sorted(found.data.get_historical_bars("S000")) == [
-        date.fromisoformat(day.label) for day in days[:-1]
+        date.fromisoformat(day.label) for day in DAYS[:-1]
     ]
 
 
@@ -340,3 +341,19 @@ async def test_a_time_out_ends_the_wait() -> None:
     found = stream(reader)
     assert [batch async for batch in found.aframes(timeout_s=0.0)] == []
     assert list(found.rows(timeout_s=0.01)) == []
+
+
+class Halting(MemoryReader):
+    """A tape of which many frames come at once, after a while without any."""
+
+    def poll(self, timeout_s: float = 1.0) -> list[Delivered]:
+        self.halts = getattr(self, "halts", 0) + 1
+        return super().poll(timeout_s) if self.halts % 3 == 0 else []
+
+
+async def test_it_waits_for_frames_that_come_many_at_once() -> None:
+    start = DAYS[1].open_ns + 3 * MINUTE_NS
+    wanted = [key for key in keys_of(DAYS) if key[0] >= start]
+    assert keys(list(stream(Halting(tape(2), chunk=5), start=start).rows())) == wanted
+    found = stream(Halting(tape(2), chunk=5), start=start)
+    assert keys([row async for row in found.arows()]) == wanted

@@ -15,7 +15,7 @@ import pytest
 
 from streams.errors import BrokerError, SessiontapeError
 from streams.local.process import ProcessRecord, alive, spawn
-from streams.local.stack import connected, running_stack, stop_all
+from streams.local.running import connected, running_stack, stop_all
 from streams.local.state import StackState, locked, stack_states, state_path
 from streams.local.workers import Supervisor, WorkerError, WorkerSpec, environment, log_path, tail
 from streams.settings import Settings

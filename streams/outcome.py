@@ -1,0 +1,87 @@
+"""Where a replay stands, and what it did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from streams.tally import Incomplete
+
+__all__ = ["Progress", "ReplayResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a replay stands.
+
+    Attributes
+    ----------
+    session, clock_ns
+        Label of the session that plays; its clock.
+    share
+        Share of the tape time of the whole run that is played, 0 to 1.
+    closed, sessions
+        Sessions that are closed, of how many.
+    rows, elapsed_s
+        Rows so far, in how many seconds since the command.
+    """
+
+    session: str
+    clock_ns: int
+    share: float
+    closed: int
+    sessions: int
+    rows: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """What a replay did.
+
+    Attributes
+    ----------
+    namespace, run
+        Where its tape stands.
+    sessions
+        Sessions that were closed.
+    rows
+        Rows by kind; ``bars`` is one of them.
+    elapsed_s, rows_per_s
+        Seconds from the command to the last row in the subscriber's hands, and rows a second.
+    gaps_found, gaps_filled
+        Runs of missing expected minutes on the tape; those that were filled.
+    quality
+        (bars + no-trade minutes) / expected minutes in %, by symbol.
+    prefetch_hit_rate
+        Share of rolls at which the next session's coverage was complete; None: not known.
+    transition_ms
+        p50, p99 and max of the wall time from a close to the next open; None without a roll.
+    digest, digest_as_known
+        See ``streams.digest``.
+    incomplete
+        Sessions that were played without complete coverage.
+    rejected
+        Messages and rows that could not be taken.
+    """
+
+    namespace: str
+    run: str
+    sessions: int
+    rows: dict[str, int]
+    bars: int
+    elapsed_s: float
+    rows_per_s: float
+    gaps_found: int
+    gaps_filled: int
+    quality: dict[str, float]
+    prefetch_hit_rate: float | None
+    transition_ms: dict[str, float] | None
+    digest: str
+    digest_as_known: str
+    incomplete: tuple[Incomplete, ...]
+    rejected: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return asdict(self)
