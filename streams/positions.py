@@ -112,11 +112,9 @@ class FrameWriter:
         BrokerError
             The transaction failed for good: nothing of it counts.
         """
-        partition = self.shard
-        messages = [
-            Outgoing(self._topic, str(partition).encode(), self._encode(frame), partition)
-            for frame in frames
-        ] + list(others)
+        topic, key, encode = self._topic, str(self.shard).encode(), self._codec.encode
+        messages = [Outgoing(topic, key, encode(frame, topic), self.shard) for frame in frames]
+        messages += others
         while True:
             offsets: list[int] = []
             try:
@@ -134,9 +132,6 @@ class FrameWriter:
     def close(self) -> None:
         """Give up what is under way; the next owner goes on from the last committed frame."""
         self._closing = True
-
-    def _encode(self, frame: Frame) -> bytes:
-        return self._codec.encode(frame, self._topic)
 
     def _produce(self, message: Outgoing, offsets: list[int] | None) -> None:
         def delivered(error: KafkaError | None, sent: Message) -> None:
@@ -215,7 +210,9 @@ class FrameReader:
     ) -> None:
         topics = Topics(settings.namespace)
         self.topic = topic or topics.session
-        self.shards = tuple(shards) if shards is not None else tuple(range(_shards(settings)))
+        self.shards = tuple(
+            range(check_topics(settings, (topics.session,))) if shards is None else shards
+        )
         self._group = group
         self._codec = codec_for(settings.schema_registry_url)
         self._next: dict[int, tuple[int, int]] = {}
@@ -303,11 +300,10 @@ class FrameReader:
         BrokerError
             The broker did not take them.
         """
-        if not offsets:
-            return
         places = [TopicPartition(self.topic, s, o) for s, o in offsets.items()]
         try:
-            self._consumer.commit(offsets=places, asynchronous=False)
+            if places:
+                self._consumer.commit(offsets=places, asynchronous=False)
         except KafkaException as exc:
             raise _broker_error("offsets can't be committed", exc) from exc
 
@@ -399,10 +395,6 @@ class FrameReader:
             msg = f"{self.topic} can't be read: {error.str()}"
             raise BrokerError(msg)
         log.debug("reading %s goes on after: %s", self.topic, error.str())
-
-
-def _shards(settings: Settings) -> int:
-    return check_topics(settings, (Topics(settings.namespace).session,))
 
 
 def _broker_error(what: str, exc: KafkaException) -> BrokerError:

@@ -185,7 +185,8 @@ class Tables:
             await self.app.producer.flush()
             if view.open_offset >= 0 and shard in self._views:
                 place = TP(self.topics.session, shard)
-                await self.app.consumer._commit({place: view.open_offset})
+                if not await self.app.consumer._commit({place: view.open_offset}):
+                    view.is_dirty = True  # again soon: the tape may wait for this very commit
 
     def _write_symbols(self, state: SessionState, frame: Frame, which: Any) -> None:
         head = {

@@ -14,9 +14,8 @@ from streams.local.process import ProcessRecord
 from streams.local.running import broker_folder
 from streams.local.stack import readers_of
 from streams.local.state import StackState, stack_states
-from streams.positions import FrameReader, committed_offsets
+from streams.positions import FrameReader
 from streams.settings import Settings
-from streams.topics import Topics
 
 __all__ = ["Status", "status"]
 
@@ -153,9 +152,11 @@ def _shards(settings: Settings, readers: tuple[str, ...]) -> list[dict[str, Any]
 def _lag(
     settings: Settings, readers: tuple[str, ...], shard: int, end: int
 ) -> dict[str, int | None]:
-    held = committed_offsets(settings, readers, shard)
-    prefix = f"{Topics(settings.namespace).namespace}."
-    return {
-        group.removeprefix(prefix): max(end - at, 0) if at >= 0 else None
-        for group, at in held.items()
-    }
+    found: dict[str, int | None] = {}
+    for group in readers:
+        with FrameReader(settings, group, shards=(shard,)) as reader:
+            at = reader.committed()[shard]
+        found[group.removeprefix(f"{settings.namespace}.")] = (
+            None if at is None else max(end - at, 0)
+        )
+    return found

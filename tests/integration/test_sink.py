@@ -73,7 +73,7 @@ FROM bars_as_known FINAL ORDER BY run, shard, row_number
 
 @pytest.fixture
 def settings(broker: LocalBroker, namespace: str, tmp_path: Path) -> Settings:
-    made = Settings(  # type: ignore[call-arg]
+    made = Settings(
         bootstrap_servers=broker.bootstrap_servers, namespace=namespace, data_dir=tmp_path
     )
     create_topics(made, SHARDS)
@@ -307,7 +307,7 @@ def test_deleted_frames_stop_it_with_one_sentence(settings: Settings) -> None:
 
 
 def test_without_a_topic_it_says_so(broker: LocalBroker, namespace: str, tmp_path: Path) -> None:
-    settings = Settings(  # type: ignore[call-arg]
+    settings = Settings(
         bootstrap_servers=broker.bootstrap_servers, namespace=namespace, data_dir=tmp_path
     )
     process = python(settings, "-m", "sinks")

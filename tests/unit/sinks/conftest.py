@@ -12,4 +12,4 @@ from streams.settings import Settings
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings whose data folder is empty."""
-    return Settings(data_dir=tmp_path, namespace="unit-1")  # type: ignore[call-arg]
+    return Settings(data_dir=tmp_path, namespace="unit-1")

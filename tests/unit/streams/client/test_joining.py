@@ -93,7 +93,7 @@ def test_wherever_it_joins_it_answers_as_a_reader_from_the_start(
     data: st.DataObject, shards: int, trailing: int
 ) -> None:
     tape = tape_of(DAYS, shards, CUTS)
-    shown = {shard: data.draw(st.integers(1, len(f))) for shard, f in enumerate(tape.frames)}
+    shown = {shard: data.draw(st.integers(0, len(f))) for shard, f in enumerate(tape.frames)}
     readers = [MemoryReader(tape, shown=shown) for _ in range(2)]
     early, late = (
         SessionStream(reader=reader, start=start, data=SessionData(trailing_sessions=trailing))
@@ -309,3 +309,12 @@ def test_a_run_that_was_stopped_before_its_first_session_has_nothing_to_join() -
         stream = SessionStream(reader=MemoryReader(tape))
         assert [b.event for b in taken(stream)] == ["end"] * (len(ended) == 2)
         assert past_of(stream.data) == []
+
+
+def test_an_open_frame_of_another_run_is_none_of_this_one() -> None:
+    tape = tape_of(DAYS[:1], 2, CUTS)
+    tape.run, tape.command = "run-2", 2
+    for shard in (0, 1):
+        tape.put(tape.event(shard, "end"))
+    reader = MemoryReader(tape)
+    assert joining.joined(reader, reader.last(), 5) is None
