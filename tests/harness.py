@@ -7,78 +7,38 @@ reads the tape meanwhile. What fails shows the ends of all logs.
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from schemas import BarBlock, Codec, Command, Coverage, Frame
 from schemas.records import Record
 from sinks import has_caught_up
-from streams.calendar import Session, sessions_between
+from streams.calendar import Session
 from streams.client.merging import Merger
 from streams.control import send_command
 from streams.digest import Digest
-from streams.errors import BrokerError
 from streams.intervals import MINUTE_NS
 from streams.kafka import admin, consumer_config, create_topics, producer_config
 from streams.positions import Delivered, FrameReader
 from streams.settings import Settings
 from streams.sources import open_source
 from streams.topics import Topics, shard_of, shards_of
+from tests.reading import patiently, read_topic
+from tests.rows import Row, rows_of
+from tests.workers import Worker, environment, read_store
 
-__all__ = ["Result", "Row", "Tape", "Worker", "expected_rows", "until"]
+__all__ = ["Result", "Tape"]
 
-T = TypeVar("T")
 DEADLINE_S = 60.0
 POLL_S = 0.02
-VALUES = ("open", "high", "low", "close", "volume")
 LOG_TAIL = 4_000
-
-READ_STORE = """
-import json, sys
-from sinks.owner import FolderOwner
-from sinks.store import Store
-from streams.settings import load
-with FolderOwner(load()):
-    store = Store.open(load())
-    json.dump([[list(r) for r in store.rows(sql)] for sql in sys.argv[1:]], sys.stdout)
-    store.close()
-"""
-FINAL = """
-SELECT symbol, interval_ns, ts_ns, open, high, low, close, volume, revision, source, session
-FROM bars FINAL ORDER BY symbol, interval_ns, ts_ns
-"""
-AS_KNOWN = """
-SELECT run, shard, row_number, known_ns, interval_ns, source,
-    symbol, ts_ns, open, high, low, close, volume, revision, session
-FROM bars_as_known FINAL ORDER BY run, shard, row_number
-"""
-
-
-class Row(NamedTuple):
-    """A bar as it came out: its slice first, then what it says."""
-
-    known_ns: int
-    symbol: str
-    ts_ns: int
-    interval_ns: int
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    revision: int = 0
 
 
 class Result(NamedTuple):
@@ -89,76 +49,6 @@ class Result(NamedTuple):
     rows: tuple[Row, ...]
     tables: Mapping[str, Mapping[str, Any]]
     store: Sequence[Any]
-
-
-def until(condition: Callable[[], object], what: str, timeout_s: float = DEADLINE_S) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {timeout_s:.0f} s: {what}"
-        time.sleep(POLL_S)
-
-
-@dataclass
-class Worker:
-    """A worker of the tape as a process of its own, with its log."""
-
-    name: str
-    argv: Sequence[str]
-    environment: Mapping[str, str]
-    log_path: Path
-    is_supervised: bool = False
-    is_wanted: bool = False
-    starts: int = 0
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-
-    def start(self) -> None:
-        """Start it, again too; the log goes on."""
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", *self.argv],
-                env=dict(self.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.is_wanted = True
-        self.starts += 1
-
-    def send(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        assert self.process.poll() is None, f"{self.name} is dead already"
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """End it with -9."""
-        self.is_wanted = False
-        self.send(signal.SIGKILL)
-        assert self.process is not None
-        assert self.process.wait(10) == -signal.SIGKILL
-
-    def stop(self, timeout_s: float = 30.0) -> int:
-        """End it with SIGTERM; return its exit code."""
-        self.is_wanted = False
-        self.send(signal.SIGTERM)
-        assert self.process is not None
-        return self.process.wait(timeout_s)
-
-    @property
-    def exit_code(self) -> int | None:
-        return None if self.process is None else self.process.poll()
-
-    @property
-    def log(self) -> str:
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
-
-    def end(self) -> None:
-        """Leave nothing behind."""
-        self.is_wanted = False
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(10)
 
 
 class Tape:
@@ -246,19 +136,13 @@ class Tape:
         made = Worker(
             name,
             argv,
-            os.environ | self.environment(values),
+            environment(values),
             self._folder / f"{name}.log",
             is_supervised,
         )
         self.workers.append(made)
         made.start()
         return made
-
-    @staticmethod
-    def environment(values: Mapping[str, object]) -> dict[str, str]:
-        here = str(Path(__file__).resolve().parents[1])
-        found = {f"SESSIONTAPE_{name.upper()}": str(value) for name, value in values.items()}
-        return found | {"PYTHONPATH": here}
 
     def coordinator(self, name: str = "coordinator", **how: bool) -> Worker:
         return self.worker(name, "streams.coordinator", **how)
@@ -324,7 +208,7 @@ class Tape:
     def ends(self) -> dict[int, int]:
         """Return the offset behind the last committed frame of every shard."""
         assert self._reader is not None
-        return _patiently(self._reader.ends)
+        return patiently(self._reader.ends)
 
     def rows_since(self, ends: Mapping[int, int]) -> int:
         """Return how many rows came from these offsets on."""
@@ -334,14 +218,14 @@ class Tape:
         """Return how many messages a topic has seen, over its partitions."""
         consumer = self._asker("")
         return sum(
-            _patiently(partial(consumer.get_watermark_offsets, TopicPartition(topic, shard), 5))[1]
+            patiently(partial(consumer.get_watermark_offsets, TopicPartition(topic, shard), 5))[1]
             for shard in range(self.partitions)
         )
 
     def committed(self, group: str) -> int:
         """Return the sum of what a group has committed on the session topic."""
         places = [TopicPartition(self.topics.session, shard) for shard in self.frames]
-        found = _patiently(partial(self._asker(group).committed, places, 5))
+        found = patiently(partial(self._asker(group).committed, places, 5))
         return sum(max(place.offset, 0) for place in found)
 
     def _asker(self, group: str) -> Consumer:
@@ -465,40 +349,11 @@ class Tape:
 
     def store(self) -> Sequence[Any]:
         """Return what the sink has stored, read by another process; the sink must be down."""
-        values = {"namespace": self.settings.namespace, "data_dir": self.settings.data_dir}
-        done = subprocess.run(
-            [sys.executable, "-c", READ_STORE, FINAL, AS_KNOWN],
-            env=os.environ | self.environment(values),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        found: Sequence[Any] = json.loads(done.stdout)
-        return found
+        return read_store(self.settings)
 
     def messages(self, topic: str) -> list[Message]:
         """Return all committed messages that a topic holds now."""
-        with closing(Consumer(consumer_config(self.settings, f"{topic}.look"))) as consumer:
-            parts = consumer.list_topics(topic, 10).topics[topic].partitions
-            ends = {}
-            for part in parts:
-                low, end = consumer.get_watermark_offsets(TopicPartition(topic, part), 10)
-                if end > low:
-                    ends[part] = (low, end)
-            consumer.assign([TopicPartition(topic, p, low) for p, (low, _) in ends.items()])
-            found: list[Message] = []
-            deadline = time.monotonic() + DEADLINE_S
-            while not all(
-                place.offset >= ends[place.partition][1]
-                for place in consumer.position(consumer.assignment())
-            ):
-                assert time.monotonic() < deadline, f"{topic} can't be read to its end"
-                message = consumer.poll(0.2)
-                if message is not None and message.error() is None:
-                    found.append(message)
-        return found
+        return read_topic(self.settings, topic)
 
     # A producer of the test's own.
 
@@ -539,54 +394,3 @@ class Tape:
 
     def shard_of(self, symbol: str) -> int:
         return shard_of(symbol, self.partitions)
-
-
-def _patiently(ask: Callable[[], T]) -> T:
-    """Ask again while a broker that was killed is not quite back."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            return ask()
-        except (KafkaException, BrokerError):
-            if time.monotonic() > deadline:
-                raise
-
-
-def rows_of(batch: Any, symbols: Sequence[str]) -> Iterator[Row]:
-    """Give the rows of a frame or a batch."""
-    bars = batch.bars
-    if bars is None:
-        return
-    known = [
-        int(ns)
-        for ns, rows in zip(batch.slice_ns, batch.slice_rows, strict=True)
-        for _ in range(int(rows))
-    ]
-    columns = (
-        *(bars.ts_ns, bars.interval_ns, bars.open, bars.high, bars.low, bars.close),
-        *(bars.volume, bars.revision),
-    )
-    values = zip(bars.row.tolist(), bars.symbol.tolist(), *(c.tolist() for c in columns))  # noqa: B905
-    for row, symbol, *rest in values:
-        yield Row(known[row], symbols[symbol], *rest)
-
-
-def expected_rows(
-    source: str, calendar: str, start: str, end: str, hours: str = "regular"
-) -> tuple[Row, ...]:
-    """Return what the tape must give of a source, from the source alone."""
-    market = open_source(source)
-    symbols = market.symbols()
-    found: list[Row] = []
-    for session in sessions_between(calendar, start, end, hours):
-        mine: list[Row] = []
-        for block in market.load("bars", symbols, session.open_ns, session.close_ns, MINUTE_NS):
-            if not isinstance(block, BarBlock):
-                continue
-            for at in range(len(block)):
-                ts = int(block.ts_ns[at])
-                name = block.symbols[block.symbol[at]]
-                o, h, lo, c, v = (float(getattr(block, n)[at]) for n in VALUES)
-                mine.append(Row(ts + MINUTE_NS, name, ts, MINUTE_NS, o, h, lo, c, v))
-        found += sorted(mine)
-    return tuple(found)

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from streams.local import LocalBroker
-from tests.harness import Tape, Worker, expected_rows
+from tests.harness import Tape
+from tests.rows import expected_rows
+from tests.workers import Worker
 
 pytestmark = pytest.mark.faults
 

@@ -164,10 +164,8 @@ def test_trailing_sessions_of_the_store_are_those_of_the_tape(
     tape.await_sink()
     with SessionStream(settings=tape.settings, start="first") as stream:
         list(stream.frames(timeout_s=30))
-    for name, value in tape.environment(
-        {"namespace": tape.settings.namespace, "data_dir": tape.settings.data_dir}
-    ).items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SESSIONTAPE_NAMESPACE", tape.settings.namespace)
+    monkeypatch.setenv("SESSIONTAPE_DATA_DIR", str(tape.settings.data_dir))
     load.cache_clear()
     found = []
     for history in (recorded(tape.settings), recorded()):

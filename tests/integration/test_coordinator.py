@@ -18,7 +18,8 @@ from streams.kafka import admin
 from streams.local import LocalBroker
 from streams.positions import FrameReader
 from streams.topics import Topics
-from tests.harness import Tape, expected_rows
+from tests.harness import Tape
+from tests.rows import expected_rows
 
 
 @dataclass(frozen=True)

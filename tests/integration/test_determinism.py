@@ -6,9 +6,12 @@ import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
+
 from streams.calendar import sessions_between
 from streams.local import LocalBroker
-from tests.harness import Tape, expected_rows
+from tests.harness import Tape
+from tests.rows import expected_rows
 
 SOURCE = "synthetic:symbols=20,seed=5,missing=0.02"
 START, END = "2024-11-27", "2024-11-29"
@@ -37,6 +40,7 @@ WAYS = {
 }
 
 
+@pytest.mark.timeout(400)
 def test_one_tape_over_arrival_partitions_workers_and_speed(
     broker: LocalBroker, namespace: str, tmp_path: Path
 ) -> None:

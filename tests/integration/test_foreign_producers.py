@@ -17,7 +17,8 @@ import fastavro
 from confluent_kafka import Message, Producer
 
 from streams.local import LocalBroker
-from tests.harness import Row, Tape
+from tests.harness import Tape
+from tests.rows import Row
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 MINUTE = 60 * 10**9

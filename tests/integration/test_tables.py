@@ -13,7 +13,8 @@ import numpy as np
 from schemas import BarBlock, Coverage
 from streams.calendar import Session, sessions_between
 from streams.local import LocalBroker
-from tests.harness import Row, Tape
+from tests.harness import Tape
+from tests.rows import Row
 
 START, END = "2024-11-27", "2024-11-29"
 LABELS = ("2024-11-27", "2024-11-29")
