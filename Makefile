@@ -31,7 +31,8 @@ demo: $(STAMP) ## Replay a synthetic week through a real Kafka and show the tape
 
 .PHONY: test
 test: $(STAMP) ## Run the unit, integration and fault tests
-	@$(BIN)/python -m pytest $(PYTEST_COVERAGE) $(ARGS)
+	@$(BIN)/python -m pytest tests/unit -n auto $(PYTEST_COVERAGE) $(ARGS)
+	@$(BIN)/python -m pytest tests/integration tests/faults $(if $(PYTEST_COVERAGE),--cov-append $(PYTEST_COVERAGE)) $(ARGS)
 
 .PHONY: unit
 unit: $(STAMP) ## Run the unit tests, no broker

@@ -59,7 +59,7 @@ def subscribe(
     limit
         Stop after so many lines.
     """
-    from streams.client import SessionStream
+    from streams.client import SessionData, SessionStream
     from streams.local.running import connected
 
     settings = connected(settings_of(namespace=namespace))
@@ -69,6 +69,7 @@ def subscribe(
         symbols=chosen,
         start=STARTS[since],
         until=until,
+        data=SessionData(trailing_sessions=0),
     )
     line = _json if json else _csv if format_ == "csv" else _table
     count = 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -131,7 +132,9 @@ def test_plain_rows_of_kcat_come_out_on_the_tape(
     broker: LocalBroker, namespace: str, tmp_path: Path
 ) -> None:
     kcat = shutil.which("kcat")
-    assert kcat, "kcat is not there: apt-get install kcat (or brew install kcat)"
+    if kcat is None and "CI" not in os.environ:
+        pytest.skip("kcat is not there: apt-get install kcat (or brew install kcat)")
+    assert kcat, "kcat is not there, and CI must have it: .ci/run installs it"
     with Tape(broker.bootstrap_servers, namespace, tmp_path, partitions=2) as tape:
         tape.coordinator()
         tape.symbols = names(tape)
