@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import pytest
 from confluent_kafka import Message, Producer
 
 from streams.local import LocalBroker
