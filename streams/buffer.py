@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.records import BarColumns, Coverage, Longs, empty_ints, empty_longs
 from streams.calendar import Session
@@ -85,6 +86,27 @@ class SessionBuffer:
             self._parts = []
             self._at = 0
         return self._rows
+
+    def outdone(self, late: BarColumns) -> NDArray[np.bool_]:
+        """Return which late rows, shape (n,), differ from a later revision that is out."""
+        found = np.zeros(len(late), np.bool_)
+        if self.released:
+            out = merge_bars(self.released)
+            order, same = sort_bars(concatenate([out, late]))
+            if order is None:
+                order = np.arange(len(out) + len(late))
+            # The rows of a key stand together, the one that is out first: the sort is stable.
+            group = np.concatenate(([0], np.cumsum(~same)))
+            is_out = order < len(out)
+            holder = np.full(group[-1] + 1, -1)
+            holder[group[is_out]] = order[is_out]
+            new = order[~is_out] - len(out)
+            old = holder[group[~is_out]]
+            new, old = new[old >= 0], old[old >= 0]
+            found[new] = (late.revision[new] < out.revision[old]) & ~same_values(
+                out, old, late, new
+            )
+        return found
 
     def correct(self, late: Sequence[BarColumns]) -> BarColumns | None:
         """Return the corrections that late rows amount to, in order; they are out.

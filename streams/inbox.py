@@ -7,7 +7,7 @@ both touch.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -54,6 +54,11 @@ class _Rows:
     sources: Ints | np.int32
     bars: list[Bar] | None
 
+    def take(self, at: NDArray[np.intp]) -> _Rows:
+        """Return the rows at some places."""
+        bars = None if self.bars is None else [self.bars[n] for n in at.tolist()]
+        return _Rows(self.offsets[at], self.block.take(at), self.sources, bars)
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -87,10 +92,9 @@ class Inbox:
         """Offset behind which every message has been looked at."""
         self.coverages: list[Coverage] = []
         """Coverage that came and was not handed on yet."""
-        self.late: list[BarColumns] = []
-        """Rows from behind the clock that are not out as corrections yet."""
         self.rejections: list[Rejection] = []
         """What was refused and has not been put on ``rejected`` yet."""
+        self._late: list[tuple[BarColumns, _Rows]] = []
         self._queue: deque[tuple[int, Record | Rejection]] = deque()
         self._held: deque[tuple[int, int]] = deque()
         self._last_put = -1
@@ -123,7 +127,7 @@ class Inbox:
         Nor does what an earlier owner had looked at, whether it has come again by now or not.
         """
         self._held.clear()
-        self.late, self.coverages = [], []
+        self._late, self.coverages = [], []
         self._seen_before, self._begins = 0, self.taken
 
     def keep(self, clock_ns: int) -> int:
@@ -148,6 +152,21 @@ class Inbox:
                 yield from self._sort_one(offset, record, plan, at)
             self.taken = max(self.taken, offset + 1)
         yield from self._sort_ones(ones, plan, at)
+
+    def take_late(self, is_outdone: Callable[[BarColumns], Mask]) -> list[BarColumns]:
+        """Return the rows from behind the clock that came since the last call, as they came.
+
+        Rows that a later revision, which is out, outdoes are refused.
+        """
+        pending, self._late = self._late, []
+        found = []
+        for rows, origin in pending:
+            outdone = is_outdone(rows)
+            if outdone.any():
+                self._refuse_rows(origin, outdone, "a later revision of it is out")
+            if not outdone.all():
+                found.append(rows.take(~outdone))
+        return found
 
     def _sort_one(
         self, offset: int, record: Record | Rejection, plan: Plan, at: Clock
@@ -205,7 +224,8 @@ class Inbox:
         if at.is_open:
             late = (ready <= at.clock_ns) & (number == at.number)
             if late.any():
-                self.late.append(rows.take(late))
+                origin = came.take(np.flatnonzero(stays)[late])
+                self._late.append((rows.take(late), origin))
                 rows, number = rows.take(~late), number[~late]
         first, last = (int(number.min()), int(number.max())) if len(rows) else (0, -1)
         for session in range(first, last + 1):

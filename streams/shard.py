@@ -296,8 +296,9 @@ class Shard:
             if len(due):
                 tape.clock_ns = int(due[-1])
             return [self._frame(plan, "rows")] if len(due) else []
-        pending, self.inbox.late = self.inbox.late, []
-        late = self._buffer(plan).correct(pending) if pending else None
+        buffer = self._buffer(plan)
+        pending = self.inbox.take_late(buffer.outdone)
+        late = buffer.correct(pending) if pending else None
         slices = mark(
             fresh,
             due,

@@ -122,6 +122,19 @@ def test_what_is_out_already_or_older_is_no_correction() -> None:
     assert len(held.released) == 1
 
 
+def test_a_late_row_is_outdone_by_a_later_revision_that_says_otherwise() -> None:
+    held = buffer()
+    assert held.outdone(bars(("AA", 0, MIN, 0))).tolist() == [False]
+    held.add(bars(("AA", 0, MIN, 2), ("BB", 0, MIN, 0)))
+    held.take(60)
+    said = bars(("AA", 0, MIN, 2))
+    late = bars(("BB", 60, MIN, 0), ("AA", 0, MIN, 1), ("AA", 0, MIN, 2), ("BB", 0, MIN, 0))
+    otherwise = replace(late, close=late.close + 1)
+    assert held.outdone(otherwise).tolist() == [False, True, False, False]
+    again = replace(said, revision=np.array([1], np.int32))
+    assert held.outdone(again).tolist() == [False]  # it says the same
+
+
 def test_a_late_row_where_nothing_is_out_is_delivered_first() -> None:
     held = buffer()
     assert keys(held.correct([bars(("BB", 0, MIN, 0), ("AA", 0, MIN, 0))])) == [

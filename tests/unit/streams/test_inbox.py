@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from schemas import Bar, BarBlock, Coverage, Quote, Record
+from schemas import Bar, BarBlock, BarColumns, Coverage, Quote, Record
 from streams.inbox import Clock, Inbox, Rejection
 from streams.intervals import MINUTE_NS
 from streams.topics import shard_of
@@ -39,6 +39,10 @@ def sorted_in(inbox: Inbox, clock: Clock = WAITING) -> list[tuple[int, list[int]
 
 def reasons(inbox: Inbox) -> list[tuple[int, str]]:
     return [(rejection.offset, rejection.reason) for rejection in inbox.rejections]
+
+
+def late_in(inbox: Inbox) -> list[BarColumns]:
+    return inbox.take_late(lambda rows: np.zeros(len(rows), np.bool_))
 
 
 def test_rows_go_to_their_sessions() -> None:
@@ -73,7 +77,7 @@ def test_what_another_run_asked_for_is_left_out() -> None:
 def test_a_row_behind_the_clock_is_late_one_of_another_session_is_not() -> None:
     inbox = put(Inbox(), block([row(0), row(1), row(2), row(0, session=1)]), block([row(0)]))
     assert sorted_in(inbox, at(2)) == [(0, [row(2)[1]]), (1, [row(0, session=1)[1]])]
-    assert [rows.ts_ns.tolist() for rows in inbox.late] == [[row(0)[1], row(1)[1]], [row(0)[1]]]
+    assert [rows.ts_ns.tolist() for rows in late_in(inbox)] == [[row(0)[1], row(1)[1]], [row(0)[1]]]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +172,7 @@ def test_after_a_crash_what_is_out_or_was_refused_stays_so() -> None:
     assert behind == [True, True, True, False, False]
     assert sorted_in(inbox, at(2)) == [(0, [row(2)[1]]), (0, [row(3)[1]])]
     # The last message came after the crash: its row is late, and not out.
-    assert [rows.ts_ns.tolist() for rows in inbox.late] == [[row(0)[1]]]
+    assert [rows.ts_ns.tolist() for rows in late_in(inbox)] == [[row(0)[1]]]
     assert not inbox.rejections
     assert (inbox.keep(row(2)[1]), inbox.taken) == (0, 4)
 
@@ -211,3 +215,27 @@ def test_a_new_run_never_sees_what_was_looked_at_before_it(came_again: int) -> N
     assert sorted_in(inbox) == [(0, [row(0)[1]])]
     assert not inbox.rejections
     assert inbox.taken == 4
+
+
+def test_late_rows_that_are_outdone_are_refused_with_their_own_offsets() -> None:
+    inbox = put(Inbox(), block([row(0), row(3), row(1)]), bar(row(0)), bar(row(1)))
+    assert sorted_in(inbox, at(2)) == [(0, [row(3)[1]])]
+    first = row(0)[1]
+    kept = inbox.take_late(lambda rows: rows.ts_ns == first)
+    assert [rows.ts_ns.tolist() for rows in kept] == [[row(1)[1]], [row(1)[1]]]
+    assert reasons(inbox) == [
+        (0, "a later revision of it is out"),
+        (1, "a later revision of it is out"),
+    ]
+    part, one = (rejection.what for rejection in inbox.rejections)
+    assert isinstance(part, BarBlock)
+    assert part.ts_ns.tolist() == [first]
+    assert one == bar(row(0))
+    assert late_in(inbox) == []
+
+
+def test_a_message_whose_late_rows_are_all_outdone_leaves_nothing() -> None:
+    inbox = put(Inbox(), block([row(0), row(1)]))
+    assert sorted_in(inbox, at(2)) == []
+    assert inbox.take_late(lambda rows: rows.ts_ns > 0) == []
+    assert len(reasons(inbox)) == 1

@@ -283,6 +283,23 @@ def test_a_late_row_comes_with_the_next_slice_in_front() -> None:
     assert [d.row[3] for d in delivered(stage.tape) if d.is_correction] == [1]
 
 
+def test_a_second_change_that_counts_no_revision_is_refused_not_dropped() -> None:
+    stage = Stage(command(speed=1.0))
+    stage.send(stage.minute(0), coverage(stage.plan, 0))
+    stage.run()
+    stage.run(60.0)
+    stage.send(bar(stage.row(0), volume=7.0))
+    stage.run(60.0)
+    stage.send(bar(stage.row(0), volume=8.0))
+    (release,) = stage.run(60.0)
+    assert [r.reason for r in release.rejections] == ["a later revision of it is out"]
+    stage.send(bar(stage.row(0, revision=1), volume=9.0))
+    (release,) = stage.run(60.0)
+    assert release.rejections == ()
+    corrections = [d.row[3] for d in delivered(stage.tape) if d.is_correction]
+    assert corrections == [1, 2]
+
+
 @pytest.mark.parametrize("commits", [False, True])
 def test_a_late_row_that_waits_when_the_owner_dies_is_not_lost(commits: bool) -> None:
     stage = Stage(command(speed=1.0))
