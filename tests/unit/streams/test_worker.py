@@ -1,0 +1,96 @@
+"""How Faust is set up: brokers, credentials, and what it may not do by itself."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from faust.auth import SASLCredentials, SSLCredentials
+
+from streams.settings import Settings, load
+from streams.worker import make_app
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load().but(bootstrap_servers="one:9092, two:9093", data_dir=tmp_path)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate signed by itself, and its key under a password."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = (tmp_path / "cert.pem", tmp_path / "key.pem")
+    paths[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"hush"),
+        )
+    )
+    return paths
+
+
+def test_faust_does_nothing_by_itself(settings: Settings) -> None:
+    app = make_app(settings, "tape.coordinator", broker_commit_interval=9.0)
+    assert [str(url) for url in app.conf.broker] == ["kafka://one:9092", "kafka://two:9093"]
+    assert (app.conf.id, app.conf.broker_commit_interval) == ("tape.coordinator", 9.0)
+    assert not app.conf.topic_allow_declare
+    assert not app.conf.web_enabled
+    assert not app.conf.stream_wait_empty
+    assert app.conf.broker_credentials is None
+    assert (settings.data_dir / "faust" / "tape.coordinator").is_dir()
+
+
+def test_sasl_without_tls(settings: Settings) -> None:
+    password = "open sesame"
+    changed = settings.but(
+        security_protocol="SASL_PLAINTEXT", sasl_username="reader", sasl_password=password
+    )
+    credentials = make_app(changed, "a").conf.broker_credentials
+    assert isinstance(credentials, SASLCredentials)
+    assert (credentials.username, credentials.password) == ("reader", password)
+    assert credentials.mechanism.value == "SCRAM-SHA-512"
+    assert credentials.ssl_context is None
+
+
+def test_tls_with_a_certificate_of_our_own(
+    settings: Settings, certificate: tuple[Path, Path]
+) -> None:
+    cert, key = certificate
+    changed = settings.but(
+        security_protocol="SSL",
+        ssl_ca_location=cert,
+        ssl_certificate_location=cert,
+        ssl_key_location=key,
+        ssl_key_password="hush",
+    )
+    credentials = make_app(changed, "a").conf.broker_credentials
+    assert isinstance(credentials, SSLCredentials)
+    assert credentials.context.get_ca_certs()[0]["subject"] == ((("commonName", "localhost"),),)
+
+
+def test_sasl_over_tls_has_both(settings: Settings, certificate: tuple[Path, Path]) -> None:
+    changed = settings.but(security_protocol="SASL_SSL", ssl_ca_location=certificate[0])
+    credentials = make_app(changed, "a").conf.broker_credentials
+    assert isinstance(credentials, SASLCredentials)
+    assert credentials.ssl_context is not None
