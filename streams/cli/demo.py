@@ -30,12 +30,15 @@ ZONE = "America/New_York"
 
 NEXT = """\
 where to go next
-  sessiontape history SYN0001 --sessions 2 --namespace {namespace}
-                                                the bars, read back from ClickHouse
-  sessiontape up                                the same stack, left running
-  sessiontape replay --source {source} --start {start} --end {end}
-                                                the same week as fast as it goes: the same digest
-  sessiontape --help                            everything else"""
+
+the bars, read back from ClickHouse
+  {program} history SYN0001 --sessions 2 --namespace {namespace}
+the same week as fast as it goes: the same digest
+  {program} replay --source {source} --start {start} --end {end}
+the same stack, left running
+  {program} up
+everything else
+  {program} --help"""
 
 
 def demo(*, speed: str = str(SPEED), namespace: Namespace = None, json: Json = False) -> int:
@@ -69,7 +72,9 @@ def demo(*, speed: str = str(SPEED), namespace: Namespace = None, json: Json = F
         print_json(result.as_dict())
         return 0
     result_lines(result)
-    print_line(NEXT.format(source=SOURCE, start=START, end=END, namespace=result.namespace))
+    program = sys.argv[0]
+    names = {"source": SOURCE, "start": START, "end": END, "namespace": result.namespace}
+    print_line(NEXT.format(program=program, **names))
     return 0
 
 
