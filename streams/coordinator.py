@@ -63,7 +63,6 @@ class Coordinator:
         self._readers: dict[str, FrameReader] = {}
         self._asking = threading.Lock()
         self._owners: dict[int, tuple[int, Owner, asyncio.Task[None]]] = {}
-        self._expected: dict[int, int] = {}
         self._command: Command | None = None
         self._paused: set[int] = set()
         self._control = ControlReader(settings, self._commanded)
@@ -86,7 +85,12 @@ class Coordinator:
             generation, owner, _ = self._owners.get(message.partition, (None, None, None))
             if owner is None or message.generation_id != generation:
                 continue  # of an assignment that is over
-            await owner.take(message.offset, message.value)
+            try:
+                await owner.take(message.offset, message.value)
+            except SessiontapeError as exc:
+                log.error("%s", exc)  # noqa: TRY400 - the sentence says it
+                await self.app.crash(exc)
+                return
             self._pause_if_full(message.partition, owner)
 
     async def _begin(self) -> None:

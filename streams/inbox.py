@@ -97,7 +97,7 @@ class Inbox:
         self._late: list[tuple[BarColumns, _Rows]] = []
         self._queue: deque[tuple[int, Record | Rejection]] = deque()
         self._held: deque[tuple[int, int]] = deque()
-        self._last_put = -1
+        self._last_put, self._is_placed = -1, False
         self._seen_before = 0
         self._begins = 0
 
@@ -110,16 +110,21 @@ class Inbox:
         """Whether messages that an earlier owner had looked at have not come again yet."""
         return self._last_put + 1 < self._seen_before
 
+    @property
+    def next_offset(self) -> int | None:
+        """Offset that is to come next; None before anything is known of the partition."""
+        return self._last_put + 1 if self._is_placed else None
+
     def resume(self, keep: int, taken: int) -> None:
         """Expect the messages from ``keep`` on; those before ``taken`` were looked at before."""
-        self._last_put = keep - 1
+        self._last_put, self._is_placed = keep - 1, True
         self._seen_before = self.taken = taken
 
     def put(self, offset: int, record: Record | Rejection) -> None:
         """Take a message; one from before where we stand is left out."""
         if offset > self._last_put:
             self._queue.append((offset, record))
-            self._last_put = offset
+            self._last_put, self._is_placed = offset, True
 
     def forget(self) -> None:
         """Begin a new run: what was looked at before it does not belong to it.

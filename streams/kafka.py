@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.errors import BrokerError, ConfigError, TopicError
 from streams.settings import Settings
 from streams.topics import PARTITIONER, Topics
 
-__all__ = ["Config", "admin", "check_topics", "consumer_config", "create_topics", "producer_config"]
+__all__ = [
+    "Config",
+    "admin",
+    "check_topics",
+    "consumer_config",
+    "create_topics",
+    "first_offset",
+    "producer_config",
+]
 
 Config: TypeAlias = dict[str, str | int | float | bool]
 
@@ -176,3 +185,38 @@ def check_topics(settings: Settings, wanted: Mapping[str, int] | Iterable[str]) 
             )
             raise TopicError(msg)
     return len(found[topics.session].partitions)
+
+
+def first_offset(
+    settings: Settings, topic: str, partition: int, start: int, end: int
+) -> int | None:
+    """Return the first offset in [start, end) of a partition at which there is a message.
+
+    None where there is none: marks of transactions, or what was deleted by us.
+
+    Raises
+    ------
+    BrokerError
+        The partition can't be read.
+    """
+    config = consumer_config(
+        settings, f"{settings.namespace}.{uuid.uuid4().hex}", enable_partition_eof=True
+    )
+    consumer = Consumer(config)
+    try:
+        consumer.assign([TopicPartition(topic, partition, start)])
+        deadline = time.monotonic() + METADATA_TIMEOUT_S
+        while time.monotonic() < deadline:
+            message = consumer.poll(METADATA_POLL_S)
+            if message is None:
+                continue
+            error = message.error()
+            offset = message.offset()
+            if error is None and offset is not None:
+                return offset if offset < end else None
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                return None
+    finally:
+        consumer.close()
+    msg = f"{topic}[{partition}] can't be read from {start} on"
+    raise BrokerError(msg)

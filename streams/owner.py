@@ -13,8 +13,9 @@ from typing import TypeVar
 
 from schemas import Codec, Command, Frame
 from schemas.registry import codec_for
-from streams.errors import DecodeError
+from streams.errors import DecodeError, HoleError
 from streams.inbox import Rejection
+from streams.kafka import first_offset
 from streams.positions import Delivered, FrameReader, FrameWriter, Outgoing
 from streams.settings import Settings
 from streams.shard import Release, Shard
@@ -70,6 +71,7 @@ class Owner:
         self._command: Command | None = None
         self._passed = -1
         self._is_held = False
+        self._is_closed = False
         self._tidied = 0.0
         self._keep = -1
         self._wake = asyncio.Event()
@@ -101,9 +103,26 @@ class Owner:
                 await self._wait(may_open)
 
     async def take(self, offset: int, value: bytes | None) -> None:
-        """Take a message of the raw topic; it waits until the shard is taken over."""
+        """Take a message of the raw topic; it waits until the shard is taken over.
+
+        Raises
+        ------
+        HoleError
+            Messages between the last one and this were not handed to us.
+        """
         await self._recovered.wait()
+        if self._is_closed:
+            return
         topic = self._topics.raw_bars
+        expected = self._shard.inbox.next_offset
+        if expected is not None and offset > expected:
+            # Marks of transactions take offsets too: only what can be read there was lost.
+            lost = partial(first_offset, self._settings, topic, self._number, expected, offset)
+            got = await asyncio.to_thread(lost)
+            if got is not None:
+                raise HoleError(
+                    "offset", topic=topic, partition=self._number, expected=got, got=offset
+                )
         try:
             record = self._codec.decode(value, topic=topic, partition=self._number, offset=offset)
         except DecodeError as exc:
@@ -130,6 +149,8 @@ class Owner:
 
     def close(self) -> None:
         """Let go of the shard; what is not committed, the next owner does again."""
+        self._is_closed = True
+        self._recovered.set()  # whoever waits for it need not wait any longer
         if self._writer is not None:
             self._writer.close()
         self._thread.shutdown(wait=False)
