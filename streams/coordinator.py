@@ -26,7 +26,7 @@ from streams.owner import Owner
 from streams.positions import FrameReader
 from streams.settings import Settings, load
 from streams.topics import Topics
-from streams.worker import make_app, run_app
+from streams.worker import fail, make_app, run_app
 
 __all__ = ["Coordinator"]
 
@@ -89,7 +89,7 @@ class Coordinator:
                 await owner.take(message.offset, message.value)
             except SessiontapeError as exc:
                 log.error("%s", exc)  # noqa: TRY400 - the sentence says it
-                await self.app.crash(exc)
+                await fail(self.app, exc)
                 return
             self._pause_if_full(message.partition, owner)
 
@@ -133,10 +133,10 @@ class Coordinator:
             raise
         except SessiontapeError as exc:
             log.error("%s", exc)  # noqa: TRY400 - the sentence says it; the trace says no more
-            await self.app.crash(exc)
+            await fail(self.app, exc)
         except Exception as exc:
             log.exception("the owner of a shard failed")
-            await self.app.crash(exc)
+            await fail(self.app, exc)
 
     async def _let_go(self) -> None:
         owners, self._owners = self._owners, {}

@@ -28,7 +28,7 @@ from streams.kafka import check_topics
 from streams.session import SessionState
 from streams.settings import Settings, load
 from streams.topics import Topics
-from streams.worker import make_app, run_app
+from streams.worker import fail, make_app, run_app
 
 __all__ = ["Tables"]
 
@@ -115,10 +115,10 @@ class Tables:
                 await self._fold(event)
             except SessiontapeError as exc:
                 log.error("%s", exc)  # noqa: TRY400 - the sentence says it
-                await self.app.crash(exc)
+                await fail(self.app, exc)
             except Exception as exc:
                 log.exception("a frame could not be folded")
-                await self.app.crash(exc)
+                await fail(self.app, exc)
 
     async def _fold(self, event: Any) -> None:
         message = event.message

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import logging.config
+import os
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,15 @@ from faust.transport.drivers import aiokafka as driver
 
 from streams.settings import Settings
 
-__all__ = ["log_to_stderr", "make_app", "run_app"]
+__all__ = ["fail", "log_to_stderr", "make_app", "run_app"]
 
 log = logging.getLogger(__name__)
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 FETCH_BYTES = 8 * 2**20
 COMMIT_S = 2.0
+CRASH_S = 5.0
+"""How long a worker may take to stop after a fault."""
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -137,6 +141,18 @@ def log_to_stderr(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, force=True)
     for noisy in ("faust", "mode", "aiokafka", "kafka"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+async def fail(app: Any, exc: BaseException) -> None:
+    """End the process for a fault, with exit code 1, whatever Faust still waits for.
+
+    Stopping may hang when its consumer's thread died with the connection. What is not committed is
+    done again by the next owner, so an end at any point is as good as another.
+    """
+    last_resort = threading.Timer(CRASH_S, os._exit, (1,))
+    last_resort.daemon = True
+    last_resort.start()
+    await app.crash(exc)
 
 
 def run_app(app: Any, settings: Settings) -> None:

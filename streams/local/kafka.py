@@ -5,12 +5,32 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["HEAP_MB", "HOST", "PORT_TAKEN", "VERSION", "command", "diagnose", "properties"]
+__all__ = [
+    "HEAP_MB",
+    "HOST",
+    "JVM_FLAGS",
+    "PORT_TAKEN",
+    "VERSION",
+    "command",
+    "diagnose",
+    "properties",
+]
 
 HOST = "127.0.0.1"
 VERSION = "4.1.1"
 # Measured with 1 MB messages at full speed: less keeps the collector busy, more buys nothing.
 HEAP_MB = 384
+JVM_FLAGS = (
+    # On two cores G1's threads take their time from the workers: measured, see `HEAP_MB`.
+    "-XX:+UseSerialGC",
+    "-XX:-UsePerfData",
+    "-XX:+ExitOnOutOfMemoryError",
+    # JDK 25 warns of a dozen adapters that its AOT cache holds under other names, and buys nothing.
+    "-XX:+UnlockDiagnosticVMOptions",
+    "-XX:-AOTAdapterCaching",
+    "--sun-misc-unsafe-memory-access=allow",
+    "--enable-native-access=ALL-UNNAMED",
+)
 
 # What a broker of one machine, one node and one user needs; listeners and folder come on top.
 _SETTINGS = {
@@ -89,16 +109,11 @@ def command(java: Path, classpath: list[Path], heap_mb: int, data_dir: Path) -> 
     return [
         str(java),
         f"-Xmx{heap_mb}m",
-        # On two cores G1's threads take their time from the workers: measured, see `HEAP_MB`.
-        "-XX:+UseSerialGC",
-        "-XX:-UsePerfData",
-        "-XX:+ExitOnOutOfMemoryError",
+        *JVM_FLAGS,
         f"-XX:ErrorFile={data_dir / 'jvm-crash.log'}",
         # Network threads cache buffers outside the heap; without this, of any size.
         "-Djdk.nio.maxCachedBufferSize=262144",
         "-Djava.awt.headless=true",
-        "--sun-misc-unsafe-memory-access=allow",
-        "--enable-native-access=ALL-UNNAMED",
         f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}",
         f"-Dsessiontape.log={data_dir / 'broker.log'}",
         "-cp",

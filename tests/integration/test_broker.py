@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -58,6 +59,19 @@ def consume(broker: LocalBroker, topic: str, count: int) -> list[bytes]:
                 assert message.error() is None, message.error()
                 values.append(message.value() or b"")
     return values
+
+
+def copy_jars(folder: Path) -> None:
+    """Copy the jars of the user's cache, which a started broker has filled."""
+    only_jars = shutil.ignore_patterns("*.aot", "*.part", "*.failed", ".*")
+    shutil.copytree(
+        cache_folder() / f"kafka-{VERSION}", folder, dirs_exist_ok=True, ignore=only_jars
+    )
+
+
+def mapped(broker: LocalBroker) -> set[str]:
+    assert broker.pid is not None
+    return {region.path for region in psutil.Process(broker.pid).memory_maps()}
 
 
 def kill_from_outside(broker: LocalBroker) -> None:
@@ -115,7 +129,8 @@ def test_stop_start_and_kill_keep_port_and_messages(own: LocalBroker, namespace:
 
     said.clear()
     own.start(progress=said.append)
-    assert said == ["starting Kafka"]
+    assert said[-1] == "starting Kafka"
+    assert "formatting the broker's data folder" not in said
     assert own.bootstrap_servers == address
     produce(own, namespace, [b"before the kill"])
     kill_from_outside(own)
@@ -247,7 +262,7 @@ def test_a_broker_that_is_too_slow_leaves_no_process(own: LocalBroker) -> None:
 def test_a_jar_corrupted_in_the_cache_is_fetched_again(broker: LocalBroker, tmp_path: Path) -> None:
     assert broker.running, "so the user's cache is filled"
     copy = tmp_path / "jars"
-    shutil.copytree(cache_folder() / f"kafka-{VERSION}", copy)
+    copy_jars(copy)
     corrupt = copy / "jspecify-1.0.0.jar"
     corrupt.write_bytes(corrupt.read_bytes()[:-1])
     said: list[str] = []
@@ -255,3 +270,51 @@ def test_a_jar_corrupted_in_the_cache_is_fetched_again(broker: LocalBroker, tmp_
     assert said[-1] == "fetching Kafka: 1 of 1 jars"
     original = cache_folder() / f"kafka-{VERSION}" / corrupt.name
     assert corrupt.read_bytes() == original.read_bytes()
+
+
+def test_an_aot_cache_is_made_once_used_and_made_again_when_broken(
+    broker: LocalBroker, namespace: str, tmp_path: Path
+) -> None:
+    assert broker.running, "so the user's cache is filled"
+    jars = tmp_path / f"kafka-{VERSION}"
+    copy_jars(jars)
+    left = LocalBroker(jars / ".aot-training" / "broker", cache_dir=tmp_path, use_aot=False)
+    left.start()
+    own = LocalBroker(tmp_path / "data", cache_dir=tmp_path)
+    said: list[str] = []
+    try:
+        own.start(progress=said.append)
+        assert "training Kafka's AOT cache (once)" in said
+        assert not left.running, "what a killed training left is ended"
+        assert not (jars / ".aot-training").exists()
+        (cache,) = jars.glob("*.aot")
+        assert str(cache) in mapped(own)
+        assert (own.data_dir / "broker.out").read_text() == ""
+
+        own.stop()
+        said.clear()
+        own.start(progress=said.append)
+        assert said == ["starting Kafka"]
+        assert str(cache) in mapped(own)
+
+        own.stop()
+        with cache.open("r+b") as file:
+            file.seek(cache.stat().st_size // 2)
+            file.write(bytes(2**22))
+        own.start(progress=said.append)
+        assert str(cache) not in mapped(own)
+        create(own, namespace)
+        produce(own, namespace, [b"all the same"])
+        assert "hecksum verification failed" in (own.data_dir / "broker.out").read_text()
+        assert not cache.exists(), "so the next start makes another"
+    finally:
+        own.stop()
+        left.stop()
+
+
+def test_a_broker_can_go_without_an_aot_cache(broker: LocalBroker, tmp_path: Path) -> None:
+    assert broker.running, "so the user's cache is filled"
+    copy_jars(tmp_path / f"kafka-{VERSION}")
+    with LocalBroker(tmp_path / "data", cache_dir=tmp_path, use_aot=False) as own:
+        assert not any(path.endswith(".aot") for path in mapped(own))
+    assert not list((tmp_path / f"kafka-{VERSION}").glob("*.aot"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,16 @@ def test_sasl_over_tls_has_both(settings: Settings, certificate: tuple[Path, Pat
     credentials = make_app(changed, "a").conf.broker_credentials
     assert isinstance(credentials, SASLCredentials)
     assert credentials.ssl_context is not None
+
+
+def test_a_fault_ends_the_process_even_where_faust_hangs() -> None:
+    hanging = """
+import asyncio, streams.worker as worker
+worker.CRASH_S = 0.2
+class Hanging:
+    async def crash(self, exc):
+        await asyncio.Event().wait()
+asyncio.run(worker.fail(Hanging(), ValueError("a fault")))
+"""
+    done = subprocess.run([sys.executable, "-c", hanging], timeout=60, check=False)
+    assert done.returncode == 1
