@@ -21,7 +21,7 @@ SYMBOLS = 500
 START, END = "2024-11-04", "2024-11-08"
 SESSIONS = 5
 ROUNDS = 3
-PLAIN_SESSIONS = 1
+PLAIN_SESSIONS = 3
 
 
 def run(tell: Callable[[str], None]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class SessionBuffer:
     def take(self, until_ns: int) -> BarColumns:
         """Return the rows ready at ``until_ns`` that are not out yet, in order; now they are."""
         bars = self._merge()
-        end = int(np.searchsorted(self._ready, until_ns, "right"))
+        end = max(int(np.searchsorted(self._ready, until_ns, "right")), self._at)
         rows = bars.take(slice(self._at, end))
         self._at = end
         if len(rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from typing import TypeAlias
@@ -12,10 +13,10 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from schemas import Command
 from schemas.registry import codec_for
-from streams.errors import BrokerError, DecodeError, DeliveryError
+from streams.errors import BrokerError, CommandError, DecodeError, DeliveryError
 from streams.kafka import consumer_config, producer_config
 from streams.settings import Settings
-from streams.topics import Topics
+from streams.topics import MESSAGE_BYTES, SYMBOL_BYTES, Topics
 
 __all__ = ["ControlReader", "latest_command", "send_command"]
 
@@ -35,11 +36,16 @@ class ControlReader:
         Brokers and namespace.
     listener
         Called in that thread with each command.
+    on_error
+        Called in that thread with what ended it.
     """
 
-    def __init__(self, settings: Settings, listener: Listener) -> None:
+    def __init__(
+        self, settings: Settings, listener: Listener, on_error: Callable[[Exception], None]
+    ) -> None:
         self._settings = settings
         self._listener = listener
+        self._on_error = on_error
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
@@ -53,7 +59,10 @@ class ControlReader:
         self._thread.join()
 
     def _run(self) -> None:
-        _read(self._settings, self._listener, lambda _: self._stopped.is_set())
+        try:
+            _read(self._settings, self._listener, lambda _: self._stopped.is_set())
+        except Exception as exc:  # noqa: BLE001 - a thread has nobody else to tell
+            self._on_error(exc)
 
 
 def latest_command(settings: Settings) -> Command | None:
@@ -65,7 +74,15 @@ def latest_command(settings: Settings) -> Command | None:
         The topic can't be read.
     """
     found: list[Command] = []
-    _read(settings, found.append, lambda is_at_end: is_at_end)
+    deadline = time.monotonic() + TIMEOUT_S
+
+    def is_done(is_at_end: bool) -> bool:
+        if not is_at_end and time.monotonic() > deadline:
+            msg = f"the commands of {settings.namespace} can't be read: no broker answers"
+            raise BrokerError(msg)
+        return is_at_end
+
+    _read(settings, found.append, is_done)
     return max(found, key=lambda command: command.version, default=None)
 
 
@@ -74,15 +91,24 @@ def send_command(settings: Settings, command: Command) -> None:
 
     Raises
     ------
+    CommandError
+        It is too large, or names a symbol of more than `SYMBOL_BYTES`.
     DeliveryError
         The brokers did not take it.
     """
+    if longest := [s for s in command.symbols if len(s.encode()) > SYMBOL_BYTES]:
+        msg = f"symbol {longest[0]!r} has more than {SYMBOL_BYTES} bytes"
+        raise CommandError(msg)
     failed: list[str] = []
     producer = Producer(producer_config(settings, message_timeout_ms=int(TIMEOUT_S * 1000)))
     topic = Topics(settings.namespace).control
+    value = codec_for(settings.schema_registry_url).encode(command, topic)
+    if len(value) > MESSAGE_BYTES:
+        msg = f"{len(command.symbols)} symbols are too many for one command: split the namespace"
+        raise CommandError(msg)
     producer.produce(
         topic,
-        codec_for(settings.schema_registry_url).encode(command, topic),
+        value,
         settings.namespace.encode(),
         on_delivery=lambda error, _: failed.append(error.str()) if error is not None else None,
     )
@@ -113,7 +139,7 @@ def _read(settings: Settings, listener: Listener, is_done: Callable[[bool], bool
             elif error.code() == KafkaError._PARTITION_EOF:
                 if is_done(True):
                     return
-            elif error.fatal() or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            elif error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 msg = f"{topic} can't be read: {error.str()}"
                 raise BrokerError(msg)
     finally:

@@ -32,7 +32,7 @@ __all__ = ["Coordinator"]
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 10_000
+BACKLOG = 500
 """Messages that an idle shard holds; then its partition is not read until a run is on."""
 
 RESUME_S = 0.1
@@ -65,7 +65,7 @@ class Coordinator:
         self._owners: dict[int, tuple[int, Owner, asyncio.Task[None]]] = {}
         self._command: Command | None = None
         self._paused: set[int] = set()
-        self._control = ControlReader(settings, self._commanded)
+        self._control = ControlReader(settings, self._commanded, self._unheard)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.app = make_app(settings, self.topics.coordinator)
         self.app.on_partitions_assigned.connect(self._assigned, weak=False)
@@ -87,8 +87,7 @@ class Coordinator:
                 continue  # of an assignment that is over
             try:
                 await owner.take(message.offset, message.value)
-            except SessiontapeError as exc:
-                log.error("%s", exc)  # noqa: TRY400 - the sentence says it
+            except Exception as exc:  # noqa: BLE001 - it ends the process, whatever it is
                 await fail(self.app, exc)
                 return
             self._pause_if_full(message.partition, owner)
@@ -101,6 +100,11 @@ class Coordinator:
         """Take a command, in the thread of the control topic."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._command_all, command)
+
+    def _unheard(self, exc: Exception) -> None:
+        """End the process when commands can't be read, in the thread of the control topic."""
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(fail(self.app, exc), self._loop)
 
     def _command_all(self, command: Command) -> None:
         if self._command is None or command.version > self._command.version:
@@ -131,11 +135,7 @@ class Coordinator:
             await owner.run()
         except asyncio.CancelledError:
             raise
-        except SessiontapeError as exc:
-            log.error("%s", exc)  # noqa: TRY400 - the sentence says it; the trace says no more
-            await fail(self.app, exc)
-        except Exception as exc:
-            log.exception("the owner of a shard failed")
+        except Exception as exc:  # noqa: BLE001 - it ends the process, whatever it is
             await fail(self.app, exc)
 
     async def _let_go(self) -> None:

@@ -132,7 +132,7 @@ class Inbox:
         Nor does what an earlier owner had looked at, whether it has come again by now or not.
         """
         self._held.clear()
-        self._late, self.coverages = [], []
+        self._late, self.coverages, self.sources = [], [], []
         self._seen_before, self._begins = 0, self.taken
 
     def keep(self, clock_ns: int) -> int:

@@ -21,6 +21,8 @@ POLL_S = 0.1
 LIMITS: Mapping[str, int] = {
     "queue_buffering_max_kbytes": 65_536,
     "message_timeout_ms": 120_000,
+    # A coverage never goes out when a block before it did not.
+    "enable_gapless_guarantee": True,
 }
 
 

@@ -19,13 +19,12 @@ from streams.kafka import first_offset
 from streams.positions import Delivered, FrameReader, FrameWriter, Outgoing
 from streams.settings import Settings
 from streams.shard import Release, Shard
-from streams.topics import Topics
+from streams.topics import MESSAGE_BYTES, Topics
 
-__all__ = ["Commit", "Owner"]
+__all__ = ["Owner"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Commit = Callable[[int, int], Awaitable[None]]
 ReadersAt = Callable[[Command, int], int]
 
 SECOND_NS = 1_000_000_000
@@ -216,10 +215,14 @@ class Owner:
             "partition": str(self._number),
             "offset": str(rejection.offset),
         }
+        value = what if isinstance(what, bytes) else self._codec.encode(what, self._topics.rejected)
+        if len(value) > MESSAGE_BYTES:  # with the headers it might be more than a message may hold
+            headers["bytes"] = str(len(value))
+            value = value[:MESSAGE_BYTES]
         return Outgoing(
             self._topics.rejected,
             raw.encode(),
-            what if isinstance(what, bytes) else self._codec.encode(what, self._topics.rejected),
+            value,
             headers=tuple((name, text.encode()) for name, text in headers.items()),
         )
 

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from schemas import Frame
 from schemas.registry import codec_for
-from streams.errors import BrokerError, DecodeError, FencedError, HoleError
+from streams.errors import BrokerError, DecodeError, FencedError, HoleError, SessiontapeError
 from streams.kafka import check_topics, consumer_config, producer_config
 from streams.settings import Settings
 from streams.topics import Topics
@@ -30,6 +30,19 @@ log = logging.getLogger(__name__)
 METADATA_TIMEOUT_S = 15.0
 TRANSACTION_TIMEOUT_S = 60.0
 LEADER_POLL_S = 0.05
+RETRY_S = 0.1
+_NEVER = (
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError.INVALID_RECORD,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError._UNKNOWN_TOPIC,
+)
+"""What no repetition mends."""
 _WITHOUT_LEADER = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -77,6 +90,7 @@ class FrameWriter:
         self._topic = topic or Topics(settings.namespace).session
         self._codec = codec_for(settings.schema_registry_url)
         self._closing = False
+        self._refused: KafkaError | None = None
         self._producer = Producer(
             producer_config(
                 settings,
@@ -96,6 +110,9 @@ class FrameWriter:
         BrokerError
             The brokers refuse the transactional id.
         """
+        if self._closing:  # given up before it began: it must not fence who came after
+            msg = f"shard {self.shard} was let go"
+            raise BrokerError(msg)
         self._until_done(lambda: self._producer.init_transactions(TRANSACTION_TIMEOUT_S))
         with FrameReader(self._settings, shards=(self.shard,), topic=self._topic) as reader:
             return reader.last()[self.shard]
@@ -126,6 +143,7 @@ class FrameWriter:
                 self._until_done(lambda: self._producer.commit_transaction(TRANSACTION_TIMEOUT_S))
             except KafkaException as exc:
                 self._abort(exc)
+                time.sleep(RETRY_S)
             else:
                 return tuple(offsets)
 
@@ -135,6 +153,8 @@ class FrameWriter:
 
     def _produce(self, message: Outgoing, offsets: list[int] | None) -> None:
         def delivered(error: KafkaError | None, sent: Message) -> None:
+            if error is not None and error.code() in _NEVER:
+                self._refused = error
             if error is None and offsets is not None:
                 offsets.append(cast("int", sent.offset()))
 
@@ -156,8 +176,12 @@ class FrameWriter:
     def _abort(self, cause: KafkaException) -> None:
         error: KafkaError = cause.args[0]
         self._raise_if_over(error, cause)
-        log.warning("shard %d: transaction undone, again: %s", self.shard, error.str())
         self._until_done(lambda: self._producer.abort_transaction(TRANSACTION_TIMEOUT_S))
+        refused = error if error.code() in _NEVER else self._refused
+        if refused is not None:
+            msg = f"shard {self.shard} can't be written: {refused.str()}"
+            raise BrokerError(msg) from cause
+        log.warning("shard %d: transaction undone, again: %s", self.shard, error.str())
 
     def _until_done(self, call: Callable[[], None]) -> None:
         while True:
@@ -216,6 +240,7 @@ class FrameReader:
         self._group = group
         self._codec = codec_for(settings.schema_registry_url)
         self._next: dict[int, tuple[int, int]] = {}
+        self._error: SessiontapeError | None = None
         self._consumer = Consumer(
             consumer_config(
                 settings,
@@ -251,12 +276,24 @@ class FrameReader:
         BrokerError
             The brokers refuse us for good.
         """
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
         first = self._consumer.poll(timeout_s)
         if first is None:
             return []
-        found = [first, *self._consumer.consume(64, 0)]
-        taken = (self._take(message) for message in found)
-        return [delivered for delivered in taken if delivered is not None]
+        taken: list[Delivered] = []
+        for message in (first, *self._consumer.consume(64, 0)):
+            try:
+                delivered = self._take(message)
+            except SessiontapeError as exc:
+                if not taken:
+                    raise
+                self._error = exc  # what came before it counts
+                break
+            if delivered is not None:
+                taken.append(delivered)
+        return taken
 
     def last(self) -> dict[int, Delivered | None]:
         """Return the last committed frame of every shard, None where there is none."""
@@ -390,7 +427,6 @@ class FrameReader:
             KafkaError.TOPIC_AUTHORIZATION_FAILED,
             KafkaError.GROUP_AUTHORIZATION_FAILED,
             KafkaError._AUTHENTICATION,
-            KafkaError.UNKNOWN_TOPIC_OR_PART,
         ):
             msg = f"{self.topic} can't be read: {error.str()}"
             raise BrokerError(msg)

@@ -220,6 +220,8 @@ class Producer:
             log.error("source=%s fails: %s", self.source.name, exc)  # noqa: TRY400 - no trace
             self._reject_row(answered, topic, BadRow(exc.path, exc.line, exc.reason))
         self._send_blocks(answered, topic, request.shard, packer.end())
+        if self._stop.is_set():  # a block may have been left out: nothing vouches for it
+            return
         answered.blocks += packer.blocks
         answered.rows += packer.rows
         for kind in ("rows", "nothing", "cannot_say"):

@@ -22,9 +22,9 @@ from streams.outcome import Progress, ReplayResult
 from streams.positions import FrameReader
 from streams.rejected import rejected_end, rejected_since
 from streams.settings import Settings
+from streams.shard import TIMED_OUT
 from streams.sources import Source, open_source
 from streams.tally import Tally
-from streams.topics import Topics
 
 __all__ = ["Progress", "ReplayResult", "group_of", "new_run", "replay"]
 
@@ -200,9 +200,12 @@ class _Run:
 
     def _read(self, stream: SessionStream, command: Command, began_s: float) -> None:
         heard_s = asked_s = time.monotonic()
+        is_given_up = False
         while True:
             for batch in stream.frames(SILENCE_S):
                 now_s = time.monotonic()
+                if is_given_up and batch.event != "end":
+                    continue  # of shards that had not heard of it yet
                 self._digest.add(batch)
                 self._tally.add(batch, now_s)
                 self._on_batch(batch)
@@ -210,6 +213,9 @@ class _Run:
                 self._report(batch, now_s - began_s)
                 if batch.event == "end":
                     return
+                if _gives_up(command, batch) and not is_given_up:
+                    is_given_up = True
+                    _stop(self._settings, command)
                 heard_s = now_s
             self._stack.check()
             now_s = time.monotonic()
@@ -254,13 +260,12 @@ class _Run:
     def _drain(self, command: Command) -> None:
         """Wait until the other readers have taken the run to its end."""
         settings = self._settings
-        topics = Topics(settings.namespace)
         with FrameReader(settings) as reader:
             last = reader.last()
-        # The tables commit the open frame of the session that they hold, the sink what it wrote.
+        # The last frame is the end of the run: whoever has committed it has done all before.
         wanted = {
             group: {
-                shard: one.frame.open_offset if group == topics.tables else one.offset + 1
+                shard: one.offset + 1
                 for shard, one in last.items()
                 if one is not None and one.frame.run == command.run
             }
@@ -297,6 +302,12 @@ class _Run:
             incomplete=tuple(tally.incomplete),
             rejected=rejected,
         )
+
+
+def _gives_up(command: Command, batch: Batch) -> bool:
+    """Tell whether a session of some shard timed out, and the run is to stop with it."""
+    is_timed_out = batch.event == "close" and batch.incomplete and TIMED_OUT in batch.reason
+    return is_timed_out and command.on_timeout == "stop"
 
 
 def _is_behind(committed: Mapping[int, int | None], wanted: Mapping[int, int]) -> bool:

@@ -73,13 +73,14 @@ class SessionState:
         self.expected += int(np.count_nonzero(frame.slice_expected))
         if frame.bars is None:
             return changed
-        known_ns = np.repeat(frame.slice_ns, frame.slice_rows)
+        # Rows of other kinds may stand between the bars.
+        known_ns = np.repeat(frame.slice_ns, frame.slice_rows)[frame.bars.row]
         numbers = frame.first_row + frame.bars.row
         is_ours = frame.bars.interval_ns == self.interval_ns
         bars = frame.bars
         if not is_ours.all():
             bars, known_ns, numbers = bars.take(is_ours), known_ns[is_ours], numbers[is_ours]
-        late = self._corrections(frame, is_ours)
+        late = _corrections(frame)[frame.bars.row][is_ours]
         self._rows.append(bars)
         changed[bars.symbol] = True
         self.row[bars.symbol] = numbers
@@ -89,15 +90,6 @@ class SessionState:
             bars = self._start_again(touched, bars)
         self._add(bars)
         return changed
-
-    def _corrections(self, frame: Frame, is_ours: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return which of our rows are corrections: the first ones of their slice."""
-        starts = np.cumsum(frame.slice_rows) - frame.slice_rows
-        place = np.arange(frame.rows) - np.repeat(starts, frame.slice_rows)
-        late: NDArray[np.bool_] = place < np.repeat(frame.slice_corrections, frame.slice_rows)
-        if frame.bars is not None and len(frame.bars) < frame.rows:
-            late = late[frame.bars.row]
-        return late[is_ours]
 
     def _start_again(self, touched: Ints, bars: BarColumns) -> BarColumns:
         """Clear some symbols; return what is to be added: all their rows, and the new of others."""
@@ -162,6 +154,14 @@ class SessionState:
             "quality": quality[number].item(),
             "updated_ns": {"bars": self.updated_ns[number].item() or None},
         }
+
+
+def _corrections(frame: Frame) -> NDArray[np.bool_]:
+    """Return which rows are corrections, the first ones of their slice; shape (rows,)."""
+    starts = np.cumsum(frame.slice_rows) - frame.slice_rows
+    place = np.arange(frame.rows) - np.repeat(starts, frame.slice_rows)
+    late: NDArray[np.bool_] = place < np.repeat(frame.slice_corrections, frame.slice_rows)
+    return late
 
 
 _LAST: Sequence[str] = ("ts_ns", "open", "high", "low", "close", "volume")

@@ -34,7 +34,7 @@ from streams.intervals import SECOND_NS
 from streams.plan import Plan, plan_of
 from streams.tape import Tape
 
-__all__ = ["Release", "Shard"]
+__all__ = ["TIMED_OUT", "Release", "Shard"]
 
 RELEASE_ROWS = 65_536
 """Rows of one transaction, about: enough for its cost not to count, few enough to flow."""
@@ -202,6 +202,7 @@ class Shard:
             return self._start(plan, wall_ns)
         if self.tape.phase == "idle" and self._recovered is not None:
             self._go_on(plan, *self._recovered, wall_ns)
+            self._recovered = None
         if self.is_idle or self.inbox.is_behind:
             return None
         self._sort_in(plan)
@@ -275,6 +276,8 @@ class Shard:
         target_ns = plan.clock_ns(tape.number, wall_ns)
         if target_ns is None:
             return None
+        # The wall clock may be set back, and commands come with anchors of other shards' clocks.
+        target_ns = max(target_ns, tape.clock_ns)
         close_ns = plan.sessions[tape.number].close_ns
         until_ns = buffer.bound(target_ns, RELEASE_ROWS)
         ends = plan.expected_ends(tape.number)

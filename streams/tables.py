@@ -13,7 +13,6 @@ import logging
 import sys
 import time
 import weakref
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +26,7 @@ from streams.errors import DecodeError, HoleError, SessiontapeError
 from streams.kafka import check_topics
 from streams.session import SessionState
 from streams.settings import Settings, load
-from streams.topics import Topics
+from streams.topics import Topics, shard_of
 from streams.worker import fail, make_app, run_app
 
 __all__ = ["Tables"]
@@ -75,12 +74,14 @@ class Tables:
         shards = check_topics(settings, (self.topics.session,))
         check_topics(settings, {self.topics.changelog(t): shards for t in ("symbols", "shards")})
         self._codec = codec_for(settings.schema_registry_url)
+        self._count = shards
         self._views: dict[int, _View] = {}
         self._flushing = asyncio.Lock()
         self.app = make_app(settings, self.topics.tables, topic_partitions=shards)
         self.symbols = self._table("symbols", shards)
         self.shards = self._table("shards", shards)
-        self.app.on_partitions_assigned.connect(self._assigned, weak=False)
+        self.app.on_partitions_assigned.connect(self._forget, weak=False)
+        self.app.on_partitions_revoked.connect(self._forget, weak=False)
         self.app.agent(self.app.topic(self.topics.session))(self._frames)
         self.app.task(self._flush_often)
 
@@ -103,7 +104,7 @@ class Tables:
             name, partitions=shards, key_type=bytes, value_type=bytes, changelog_topic=raw
         )
 
-    async def _assigned(self, _: Any, assigned: Iterable[TP], **__: Any) -> None:
+    async def _forget(self, *_: Any, **__: Any) -> None:
         self._views = {}
 
     async def _frames(self, stream: Any) -> None:
@@ -113,12 +114,9 @@ class Tables:
                 continue  # of an assignment that is over
             try:
                 await self._fold(event)
-            except SessiontapeError as exc:
-                log.error("%s", exc)  # noqa: TRY400 - the sentence says it
+            except Exception as exc:  # noqa: BLE001 - it ends the process, whatever it is
                 await fail(self.app, exc)
-            except Exception as exc:
-                log.exception("a frame could not be folded")
-                await fail(self.app, exc)
+                return
 
     async def _fold(self, event: Any) -> None:
         message = event.message
@@ -172,21 +170,31 @@ class Tables:
     async def _flush(self, shard: int, view: _View) -> None:
         """Write what changed, wait until it is acknowledged, and commit the position."""
         async with self._flushing:
-            frame, changed, view.changed = view.last, view.changed, set()
-            view.is_dirty = False
+            event, frame = view.event, view.last
+            changed, view.changed, view.is_dirty = view.changed, set(), False
             # A table is written within an event: its changelog partition is the event's.
-            token = _current_event.set(weakref.ref(view.event))
+            token = _current_event.set(weakref.ref(event))
             try:
                 if view.state is not None:
+                    self._drop_others(shard, view.state)
                     self._write_symbols(view.state, frame, np.array(sorted(changed), np.int64))
                 self._write_shard(shard, view, frame)
             finally:
                 _current_event.reset(token)
             await self.app.producer.flush()
-            if view.open_offset >= 0 and shard in self._views:
+            # Behind the end of a run nothing is to be folded anew.
+            done = event.message.offset + 1 if frame.event == "end" else view.open_offset
+            if done >= 0 and self._views.get(shard) is view:
                 place = TP(self.topics.session, shard)
-                if not await self.app.consumer._commit({place: view.open_offset}):
+                if not await self.app.consumer._commit({place: done}):
                     view.is_dirty = True  # again soon: the tape may wait for this very commit
+
+    def _drop_others(self, shard: int, state: SessionState) -> None:
+        """Take out symbols of the shard that an earlier run had and this one has not."""
+        held = {key.decode() for key in self.symbols} - set(state.symbols)
+        for symbol in held:
+            if shard_of(symbol, self._count) == shard:
+                self.symbols.pop(symbol.encode())
 
     def _write_symbols(self, state: SessionState, frame: Frame, which: Any) -> None:
         head = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiokafka.partitioner import murmur2
 
-__all__ = ["MESSAGE_BYTES", "PARTITIONER", "Topics", "shard_of", "shards_of"]
+__all__ = ["MESSAGE_BYTES", "PARTITIONER", "SYMBOL_BYTES", "Topics", "shard_of", "shards_of"]
 
 PARTITIONER = "murmur2_random"
 """librdkafka's name of Java's default partitioner: every producer on raw topics sets it."""
@@ -88,10 +88,6 @@ class Topics:
     def changelog(self, table: str) -> str:
         """Return the changelog of a Faust table of the tables' app."""
         return f"{self.tables}-{table}-changelog"
-
-    def transactional_id(self, shard: int) -> str:
-        """Return the id under which the owner of a shard writes its frames."""
-        return f"{self.session}.{shard}"
 
 
 def shard_of(symbol: str, shards: int) -> int:

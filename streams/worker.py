@@ -20,6 +20,7 @@ import uvloop
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 
+from streams.errors import SessiontapeError
 from streams.settings import Settings
 
 __all__ = ["fail", "log_to_stderr", "make_app", "run_app"]
@@ -144,11 +145,15 @@ def log_to_stderr(settings: Settings) -> None:
 
 
 async def fail(app: Any, exc: BaseException) -> None:
-    """End the process for a fault, with exit code 1, whatever Faust still waits for.
+    """Log a fault and end the process for it with exit code 1, whatever Faust still waits for.
 
     Stopping may hang when its consumer's thread died with the connection. What is not committed is
     done again by the next owner, so an end at any point is as good as another.
     """
+    if isinstance(exc, SessiontapeError):
+        log.error("%s", exc)  # the sentence says it; a trace says no more
+    else:
+        log.error("a fault of ours", exc_info=exc)
     last_resort = threading.Timer(CRASH_S, os._exit, (1,))
     last_resort.daemon = True
     last_resort.start()

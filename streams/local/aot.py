@@ -11,16 +11,13 @@ import hashlib
 import logging
 import platform
 import shutil
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaException
 
 from streams.errors import BrokerError, SessiontapeError
 from streams.local import kafka
@@ -33,7 +30,6 @@ __all__ = [
     "cache_path",
     "drop_broken",
     "ensure_cache",
-    "exercise",
     "flags",
     "write_cache",
 ]
@@ -42,10 +38,6 @@ __all__ = [
 _FIRST_JDK = 25
 _KEPT = 3
 _RETRY_S = 24 * 3600.0
-_MESSAGES = 220
-_MESSAGE_BYTES = 900_000
-_MESSAGES_A_TRANSACTION = 4
-_CALL_S = 10.0
 # What the JVM says of a file that is broken for everybody, not only wrong for one of them.
 _BROKEN = (
     "has a bad magic number",
@@ -58,10 +50,6 @@ _BROKEN = (
 Train = Callable[[Path, Path], None]
 
 _log = logging.getLogger(__name__)
-# A coordinator that still loads is asked again, and is nobody's news.
-_silent = logging.getLogger("sessiontape.local.training")
-_silent.addHandler(logging.NullHandler())
-_silent.propagate = False
 
 
 def cache_path(java: Path, classpath: list[Path]) -> Path | None:
@@ -175,42 +163,6 @@ def write_cache(command: list[str], recording: Path, cache: Path, limit_s: float
         raise BrokerError(f"Java could not write it: {reason if sign else f'exit code {code}'}")
 
 
-def exercise(bootstrap_servers: str, limit_s: float = 8.0) -> None:
-    """Let a broker do what a replay asks of it: large transactions, two readers of what counts.
-
-    Parameters
-    ----------
-    bootstrap_servers
-        A broker that nobody else uses.
-    limit_s
-        Seconds after which it is enough, whatever is done by then.
-
-    Raises
-    ------
-    KafkaException
-        The broker refuses something.
-    """
-    topic, deadline_s = "training", time.monotonic() + limit_s
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=_silent)
-    admin.create_topics([NewTopic(topic, 2)])[topic].result(_CALL_S)
-    is_over = threading.Event()
-    with ThreadPoolExecutor(2) as pool:
-        readers = [
-            pool.submit(_read, bootstrap_servers, topic, f"training-{number}", is_over, deadline_s)
-            for number in range(2)
-        ]
-        try:
-            _write(bootstrap_servers, topic, deadline_s)
-        except BaseException:
-            is_over.set()
-            raise
-        for reader in readers:
-            reader.result()
-    cut = [TopicPartition(topic, 0, 1), TopicPartition(topic, 1, 1)]
-    for answer in admin.delete_records(cut).values():
-        answer.result(_CALL_S)
-
-
 def _make(path: Path, train: Train) -> None:
     folder, part = path.parent / ".aot-training", path.with_suffix(".part")
     try:
@@ -231,44 +183,3 @@ def _is_recent(failed: Path) -> bool:
         return time.time() - failed.stat().st_mtime < _RETRY_S
     except OSError:
         return False
-
-
-def _write(bootstrap_servers: str, topic: str, deadline_s: float) -> None:
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap_servers,
-            "transactional.id": topic,
-            "message.max.bytes": 2 * _MESSAGE_BYTES,
-            "linger.ms": 0,
-        },
-        logger=_silent,
-    )
-    producer.init_transactions(_CALL_S)
-    value = bytes(_MESSAGE_BYTES)
-    for begin in range(0, _MESSAGES, _MESSAGES_A_TRANSACTION):
-        if time.monotonic() > deadline_s:
-            return
-        producer.begin_transaction()
-        for number in range(begin, begin + _MESSAGES_A_TRANSACTION):
-            producer.produce(topic, value, partition=number % 2)
-        producer.commit_transaction(_CALL_S)
-
-
-def _read(
-    bootstrap_servers: str, topic: str, group: str, is_over: threading.Event, deadline_s: float
-) -> None:
-    config: dict[str, str | int | float | bool] = {
-        "bootstrap.servers": bootstrap_servers,
-        "group.id": group,
-        "isolation.level": "read_committed",
-        "auto.offset.reset": "earliest",
-        "enable.auto.commit": False,
-    }
-    count = 0
-    with closing(Consumer(config, logger=_silent)) as consumer:
-        consumer.subscribe([topic])
-        while count < _MESSAGES and not is_over.is_set() and time.monotonic() < deadline_s:
-            messages = consumer.consume(20, timeout=0.2)
-            count += sum(message.error() is None for message in messages)
-            if messages:
-                consumer.commit(asynchronous=True)

@@ -19,7 +19,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streams.errors import BrokerError
-from streams.local import aot, jars, kafka, ports
+from streams.local import aot, jars, kafka, ports, training
 from streams.local.process import ProcessRecord, alive, end, spawn
 
 __all__ = ["LocalBroker"]
@@ -272,7 +272,7 @@ class LocalBroker:
         broker._recording = recording
         try:
             broker.start(_TRAINING_START_S)
-            aot.exercise(broker.bootstrap_servers)
+            training.exercise(broker.bootstrap_servers)
             # The recording is written while it stops.
             broker.stop()
         finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.errors import BrokerError
@@ -20,6 +20,7 @@ from streams.local import LocalBroker
 from streams.local.jars import cache_folder, classpath
 from streams.local.kafka import VERSION
 from streams.local.process import ProcessRecord, alive, spawn
+from streams.local.training import exercise
 
 
 @pytest.fixture
@@ -318,3 +319,9 @@ def test_a_broker_can_go_without_an_aot_cache(broker: LocalBroker, tmp_path: Pat
     with LocalBroker(tmp_path / "data", cache_dir=tmp_path, use_aot=False) as own:
         assert not any(path.endswith(".aot") for path in mapped(own))
     assert not list((tmp_path / f"kafka-{VERSION}").glob("*.aot"))
+
+
+def test_a_training_ends_when_its_time_is_up(broker: LocalBroker) -> None:
+    exercise(broker.bootstrap_servers, limit_s=0)
+    with pytest.raises(KafkaException, match="TOPIC_ALREADY_EXISTS"):
+        exercise(broker.bootstrap_servers)

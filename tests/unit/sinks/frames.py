@@ -17,7 +17,7 @@ FIRST_OPEN_NS = 1_381_152_600_000_000_000  # 2013-10-07 09:30 New York
 
 def label(day: int) -> str:
     """Return the label of the session ``day`` days after the first."""
-    return str(np.datetime64("2013-10-07") + day)
+    return str(np.datetime64("2013-10-07") + np.timedelta64(day, "D"))
 
 
 @dataclass(slots=True)

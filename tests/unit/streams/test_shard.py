@@ -283,6 +283,20 @@ def test_a_late_row_comes_with_the_next_slice_in_front() -> None:
     assert [d.row[3] for d in delivered(stage.tape) if d.is_correction] == [1]
 
 
+def test_a_wall_clock_that_is_set_back_plays_nothing_again() -> None:
+    stage = Stage(command(speed=1.0))
+    stage.send(*(stage.minute(n) for n in range(5)), coverage(stage.plan, 0))
+    stage.run()
+    stage.run(120.0)
+    two = len(delivered(stage.tape))
+    assert stage.run(-90.0) == []
+    stage.run(150.0)
+    rows = delivered(stage.tape)
+    assert len(rows) == two * 3 // 2
+    assert len({d.row[:2] for d in rows}) == len(rows)
+    assert [d.slice_ns for d in rows] == sorted(d.slice_ns for d in rows)
+
+
 def test_a_second_change_that_counts_no_revision_is_refused_not_dropped() -> None:
     stage = Stage(command(speed=1.0))
     stage.send(stage.minute(0), coverage(stage.plan, 0))

@@ -19,7 +19,6 @@ def test_every_name_carries_the_namespace() -> None:
     assert topics.sink == "desk.sink"
     assert topics.producer == "desk.producer"
     assert topics.changelog("symbols") == "desk.tables-symbols-changelog"
-    assert topics.transactional_id(3) == "desk.session.3"
 
 
 @pytest.mark.parametrize(

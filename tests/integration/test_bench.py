@@ -1,0 +1,80 @@
+"""The measurements with a broker, as small as they can be and still play several sessions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import end_to_end, replay, with_sink
+from bench.replay import expected_digest, play, stack_for
+from sinks.worker import has_caught_up
+from streams.calendar import sessions_between
+
+pytestmark = pytest.mark.timeout(300)
+
+SYMBOLS = 20
+START, END = "2024-11-04", "2024-11-06"
+BARS = SYMBOLS * 390 * 3
+
+
+def smaller(monkeypatch: pytest.MonkeyPatch, measurement: object) -> None:
+    sizes = {"SYMBOLS": SYMBOLS, "START": START, "END": END, "ROUNDS": 1, "PLAIN_SESSIONS": 1}
+    for name, value in sizes.items():
+        monkeypatch.setattr(measurement, name, value)
+
+
+def test_end_to_end_beside_its_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    smaller(monkeypatch, end_to_end)
+    said: list[str] = []
+    found = end_to_end.run(said.append)
+    assert found["bars"] == BARS
+    assert found["bars_per_s_rounds"] == [found["bars_per_s"]]
+    for name in ("bars_per_s", "plain_bars_per_s", "raw_bars_per_s"):
+        assert found[name] > 0
+    assert found["ratio_to_plain"] > 0
+    assert found["ratio_to_raw"] > 0
+    workers = {"producer", "coordinator-1", "tables", "broker", "subscriber"}
+    assert set(found["cpu_s"]) == set(found["peak_rss_mb"]["by_process"]) == workers
+    assert found["peak_rss_mb"]["total"] >= max(found["peak_rss_mb"]["by_process"].values())
+    assert found["transition_ms"]["n"] == 2
+    assert 0 < found["transition_ms"]["p50"] <= found["transition_ms"]["max"]
+    assert [line.split(":")[0].strip() for line in said] == ["round 1", "plain Python", "raw bytes"]
+
+
+def test_with_the_sink(monkeypatch: pytest.MonkeyPatch) -> None:
+    smaller(monkeypatch, with_sink)
+    said: list[str] = []
+    found = with_sink.run(said.append)
+    assert found["bars_per_s"] > 0
+    assert found["ratio_to_plain"] > 0
+    assert "sink" in found["cpu_s"]
+    assert len(said) == 2
+
+
+def test_what_does_not_add_up_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stack_for(tmp_path, 3, sink=True) as stack:
+        played = play(stack, 3, START, START, is_done=has_caught_up)
+        assert played.bars == 3 * 390
+        assert played.digest == expected_digest(3, START, START)
+        assert played.digest != expected_digest(3, END, END)
+        assert played.transitions_ms == []
+        with_sink._check(stack, played.bars)
+        with pytest.raises(RuntimeError, match=r"^1170 of 1171 bars are in the table$"):
+            with_sink._check(stack, played.bars + 1)
+    monkeypatch.setattr(
+        replay, "sessions_between", lambda *days: sessions_between(*days)[:1] * 2
+    )
+    with (
+        stack_for(tmp_path / "again", 3) as stack,
+        pytest.raises(RuntimeError, match=r"^1170 of 2340 bars came$"),
+    ):
+        play(stack, 3, START, START)
+
+
+def test_another_digest_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    smaller(monkeypatch, end_to_end)
+    monkeypatch.setattr(end_to_end, "SYMBOLS", 2)
+    monkeypatch.setattr(end_to_end, "expected_digest", lambda *_: "another")
+    with pytest.raises(RuntimeError, match=r"the digest is [0-9a-f]{64}, the source gives another"):
+        end_to_end.run(lambda _: None)

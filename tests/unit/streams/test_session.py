@@ -1,0 +1,365 @@
+"""The state of a session, against a fold of its rows one by one in plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import BarColumns, Frame
+from schemas.records import TickColumns
+from streams.intervals import MINUTE_NS
+from streams.session import SessionState
+
+SYMBOLS = ("AA", "BB", "CC", "DD")
+OPEN_NS = 1_700_000_040 * 1_000_000_000
+MINUTES = 8
+FIVE_NS = 5 * MINUTE_NS
+SUMMED = ("open", "high", "low", "close", "volume", "turnover", "bars")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A bar, or a tick where ``interval_ns`` is 0."""
+
+    symbol: int
+    ts_ns: int
+    open: float = 10.0
+    high: float = 11.0
+    low: float = 9.0
+    close: float = 10.5
+    volume: float = 1.0
+    interval_ns: int = MINUTE_NS
+    revision: int = 0
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What comes out at one ready time, in the order of the tape."""
+
+    minute: int
+    corrections: tuple[Row, ...] = ()
+    rows: tuple[Row, ...] = ()
+
+    @property
+    def known_ns(self) -> int:
+        return OPEN_NS + self.minute * MINUTE_NS
+
+    @property
+    def all(self) -> tuple[Row, ...]:
+        return self.corrections + self.rows
+
+
+def open_frame(symbols: Sequence[str] = SYMBOLS) -> Frame:
+    return frame_of((), event="open", symbols=tuple(symbols))
+
+
+def frame_of(slices: Sequence[Slice], first_row: int = 0, **changes: Any) -> Frame:
+    rows = [row for found in slices for row in found.all]
+    places = [place for place, row in enumerate(rows) if row.interval_ns]
+    fields: dict[str, Any] = {
+        "run": "run-1",
+        "shard": 0,
+        "shards": 1,
+        "frame": 0,
+        "first_row": first_row,
+        "rows": len(rows),
+        "clock_ns": slices[-1].known_ns if slices else OPEN_NS,
+        "event": "rows",
+        "mode": "replay",
+        "speed": 0.0,
+        "command": 1,
+        "session": "2023-11-14",
+        "open_ns": OPEN_NS,
+        "close_ns": OPEN_NS + MINUTES * MINUTE_NS,
+        "open_offset": 0,
+        "symbols": SYMBOLS,
+        "sources": ("hand",),
+        "slice_ns": np.array([found.known_ns for found in slices], np.int64),
+        "slice_rows": ints(len(found.all) for found in slices),
+        "slice_corrections": ints(len(found.corrections) for found in slices),
+        "slice_expected": ints(len(SYMBOLS) for _ in slices),
+        "bars": columns(rows, places) if places else None,
+        "ticks": ticks(rows) if len(places) < len(rows) else None,
+    }
+    return Frame(**(fields | changes))
+
+
+def columns(rows: Sequence[Row], places: Sequence[int]) -> BarColumns:
+    bars = [rows[place] for place in places]
+    prices = {
+        name: np.array([getattr(bar, name) for bar in bars], np.float64)
+        for name in ("open", "high", "low", "close", "volume")
+    }
+    return BarColumns(
+        row=ints(places),
+        symbol=ints(bar.symbol for bar in bars),
+        ts_ns=np.array([bar.ts_ns for bar in bars], np.int64),
+        interval_ns=np.array([bar.interval_ns for bar in bars], np.int64),
+        **prices,
+        source=ints(0 for _ in bars),
+        revision=ints(bar.revision for bar in bars),
+    )
+
+
+def ticks(rows: Sequence[Row]) -> TickColumns:
+    places = [place for place, row in enumerate(rows) if not row.interval_ns]
+    n = len(places)
+    known: dict[str, Any] = {
+        "row": ints(places),
+        "symbol": ints(rows[place].symbol for place in places),
+        "ts_ns": np.array([rows[place].ts_ns for place in places], np.int64),
+    }
+    rest: dict[str, Any] = {name: np.zeros(n) for name in TickColumns.columns if name not in known}
+    return TickColumns(**known, **rest)
+
+
+def ints(values: Iterable[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    return np.array(list(values), np.int32)
+
+
+def folded(slices: Sequence[Slice], cuts: Iterable[int] = ()) -> SessionState:
+    """Fold slices, cut into frames behind the slices of these numbers."""
+    state = SessionState(open_frame())
+    row = 0
+    for start, end in pairwise(sorted({0, *cuts, len(slices)})):
+        frame = frame_of(slices[start:end], row)
+        state.fold(frame)
+        row += frame.rows
+    return state
+
+
+def by_hand(slices: Sequence[Slice]) -> list[dict[str, Any]]:
+    """Fold the same rows one by one; the values of a table, in the order of the symbols."""
+    return [one_by_hand(slices, number) for number in range(len(SYMBOLS))]
+
+
+def one_by_hand(slices: Sequence[Slice], symbol: int) -> dict[str, Any]:
+    bars: dict[int, Row] = {}
+    number = last = -1
+    updated_ns = None
+    for found in slices:
+        for row in found.all:
+            number += 1
+            if row.symbol == symbol and row.interval_ns == MINUTE_NS:
+                bars[row.ts_ns] = row
+                last, updated_ns = number, found.known_ns
+    ordered = [bars[ts_ns] for ts_ns in sorted(bars)]
+    volume = turnover = 0.0
+    for bar in ordered:
+        volume += bar.volume
+        turnover += bar.volume * ((bar.high + bar.low + bar.close) / 3)
+    expected = len(slices) * bool(SYMBOLS)
+    names = ("ts_ns", "open", "high", "low", "close", "volume")
+    return {
+        "symbol": SYMBOLS[symbol],
+        "bar": {name: getattr(ordered[-1], name) for name in names} if ordered else None,
+        "open": ordered[0].open if ordered else None,
+        "high": max(bar.high for bar in ordered) if ordered else None,
+        "low": min(bar.low for bar in ordered) if ordered else None,
+        "close": ordered[-1].close if ordered else None,
+        "volume": volume,
+        "bars": len(ordered),
+        "row": last,
+        "vwap": turnover / volume if volume > 0 else None,
+        "expected": expected,
+        "quality": 100.0 * len(ordered) / expected if expected else 100.0,
+        "updated_ns": {"bars": updated_ns},
+    }
+
+
+@st.composite
+def bars(draw: st.DrawFn, /, symbol: int, ts_ns: int, **changes: Any) -> Row:
+    low, open_, close, high = sorted(draw(st.lists(st.floats(0.01, 1e6), min_size=4, max_size=4)))
+    volume = draw(st.just(0.0) | st.floats(0.001, 1e9))
+    return Row(symbol, ts_ns, open_, high, low, close, volume, **changes)
+
+
+@st.composite
+def tapes(draw: st.DrawFn) -> list[Slice]:
+    """Give the slices of a session: holes, late bars, revisions, longer bars and ticks."""
+    revisions: dict[tuple[int, int], int] = {}
+    found: list[Slice] = []
+    some = st.lists(st.sampled_from(range(len(SYMBOLS))), unique=True).map(sorted)
+    for minute in range(1, draw(st.integers(1, MINUTES)) + 1):
+        ts_ns = OPEN_NS + (minute - 1) * MINUTE_NS
+        before = [(OPEN_NS + at * MINUTE_NS, s) for at in range(minute - 1) for s in range(4)]
+        picked = draw(st.lists(st.sampled_from(before), unique=True, max_size=3)) if before else []
+        corrections = []
+        for at_ns, symbol in sorted(picked):
+            revision = revisions.get((symbol, at_ns), -1) + 1
+            revisions[symbol, at_ns] = revision
+            corrections.append(draw(bars(symbol, at_ns, revision=revision)))
+        rows = [Row(symbol, ts_ns, interval_ns=0) for symbol in draw(some)]
+        for symbol in draw(some):
+            revisions[symbol, ts_ns] = 0
+            rows.append(draw(bars(symbol, ts_ns)))
+        if minute % 5 == 0:
+            start_ns = OPEN_NS + (minute - 5) * MINUTE_NS
+            rows += [draw(bars(s, start_ns, interval_ns=FIVE_NS)) for s in draw(some)]
+        found.append(Slice(minute, tuple(corrections), tuple(rows)))
+    return found
+
+
+def cuts_of(slices: Sequence[Slice]) -> st.SearchStrategy[set[int]]:
+    return st.sets(st.integers(1, len(slices)))
+
+
+def arrays_of(state: SessionState) -> Iterator[tuple[str, bytes]]:
+    for name in (*SUMMED, "row", "updated_ns"):
+        yield name, getattr(state, name).tobytes()
+    for name, column in state.last.items():
+        yield f"last {name}", column.tobytes()
+    yield "expected", str(state.expected).encode()
+
+
+@given(st.data())
+def test_the_state_is_what_a_plain_fold_of_the_rows_gives(data: st.DataObject) -> None:
+    slices = data.draw(tapes())
+    state = folded(slices, data.draw(cuts_of(slices)))
+    assert state.values(np.arange(len(SYMBOLS))) == by_hand(slices)
+
+
+@given(st.data())
+def test_how_the_tape_is_cut_into_frames_changes_no_bit(data: st.DataObject) -> None:
+    slices = data.draw(tapes())
+    one, other = data.draw(cuts_of(slices)), data.draw(cuts_of(slices))
+    assert dict(arrays_of(folded(slices, one))) == dict(arrays_of(folded(slices, other)))
+
+
+@given(st.data())
+def test_corrected_is_as_if_it_had_come_right_and_in_time(data: st.DataObject) -> None:
+    slices = data.draw(tapes())
+    final = {
+        (row.symbol, row.ts_ns): row
+        for found in slices
+        for row in found.all
+        if row.interval_ns == MINUTE_NS
+    }
+    undisturbed = [
+        Slice(
+            found.minute,
+            rows=tuple(
+                row for key, row in sorted(final.items()) if key[1] == found.known_ns - MINUTE_NS
+            ),
+        )
+        for found in slices
+    ]
+    disturbed, plain = folded(slices, data.draw(cuts_of(slices))), folded(undisturbed)
+    kept = [(name, value) for name, value in arrays_of(plain) if name not in ("row", "updated_ns")]
+    assert kept == [pair for pair in arrays_of(disturbed) if pair in kept]
+
+
+@given(st.data())
+def test_what_changed_is_what_came(data: st.DataObject) -> None:
+    state, row = SessionState(open_frame()), 0
+    for found in data.draw(tapes()):
+        before = state.values(np.arange(len(SYMBOLS)))
+        changed = state.fold(frame_of([found], row))
+        row += len(found.all)
+        came = {bar.symbol for bar in found.all if bar.interval_ns == MINUTE_NS}
+        assert set(np.flatnonzero(changed).tolist()) == came
+        after = state.values(np.arange(len(SYMBOLS)))
+        for number in set(range(len(SYMBOLS))) - came:
+            differ = {
+                name for name, value in after[number].items() if before[number][name] != value
+            }
+            assert differ <= {"expected", "quality"}
+
+
+def minute(number: int, *symbols: int, **changes: Any) -> Slice:
+    """Return a slice with a plain bar of each symbol."""
+    ts_ns = OPEN_NS + (number - 1) * MINUTE_NS
+    return Slice(number, rows=tuple(Row(symbol, ts_ns, **changes) for symbol in symbols))
+
+
+def test_a_correction_builds_the_touched_symbols_again_and_no_others() -> None:
+    state = folded([minute(1, 0, 1, 2), minute(2, 0, 1, 2)])
+    for name in ("volume", "turnover"):
+        getattr(state, name)[:3] = -7.0  # whoever is built again loses it
+    fixed = Row(1, OPEN_NS, high=20.0, volume=3.0, revision=1)
+    late = Slice(3, (fixed,), minute(3, 0, 1).rows)
+    assert state.fold(frame_of([late], 6)).tolist() == [True, True, False, False]
+    assert state.volume.tolist() == [-6.0, 5.0, -7.0, 0.0]
+    assert state.bars.tolist() == [3, 3, 2, 0]
+    assert state.high.tolist() == [11.0, 20.0, 11.0, -np.inf]
+    assert state.row.tolist() == [7, 8, 5, -1]
+
+
+def test_a_correction_can_take_back_an_extreme_the_first_bar_and_the_last() -> None:
+    state = folded([minute(1, 0, open=1.0, low=0.5), minute(2, 0, high=99.0, close=98.0)])
+    first = Row(0, OPEN_NS, open=10.0, low=9.0, revision=1)
+    last = Row(0, OPEN_NS + MINUTE_NS, revision=1)
+    state.fold(frame_of([Slice(3, (first, last))], 2))
+    (value,) = state.values(np.array([0]))
+    found = [value[name] for name in ("open", "high", "low", "close", "bars")]
+    assert found == [10.0, 11.0, 9.0, 10.5, 2]
+    assert value["bar"]["high"] == 11.0
+    assert value["updated_ns"] == {"bars": OPEN_NS + 3 * MINUTE_NS}
+
+
+def test_a_late_bar_before_the_last_leaves_the_last_bar() -> None:
+    state = folded([minute(2, 0, close=10.25)])
+    state.fold(frame_of([Slice(3, (Row(0, OPEN_NS, close=9.5),))], 1))
+    assert (state.close[0], state.last["ts_ns"][0]) == (10.25, OPEN_NS + MINUTE_NS)
+    assert state.bars[0] == 2
+
+
+def test_a_frame_of_longer_bars_alone_changes_nothing() -> None:
+    state = folded([minute(1, 0)])
+    before = [pair for pair in arrays_of(state) if pair[0] != "expected"]
+    longer = Slice(5, (Row(0, OPEN_NS, interval_ns=2 * MINUTE_NS),), ())
+    also = Slice(5, rows=(Row(0, OPEN_NS, high=50.0, interval_ns=FIVE_NS),))
+    assert not state.fold(frame_of([longer, also], 1)).any()
+    assert [pair for pair in arrays_of(state) if pair[0] != "expected"] == before
+
+
+def test_a_frame_without_bars_moves_only_what_is_expected() -> None:
+    state = folded([minute(1, 0)])
+    off_hours = frame_of([Slice(2), Slice(3), Slice(4)], 1, slice_expected=ints([4, 0, 4]))
+    assert not state.fold(off_hours).any()
+    assert state.expected == 3
+    assert state.quality().tolist() == [100.0 / 3, 0.0, 0.0, 0.0]
+
+
+def test_ticks_among_the_bars_count_as_rows() -> None:
+    tick = Row(1, OPEN_NS, interval_ns=0)
+    slices = [
+        Slice(1, rows=(tick, *minute(1, 0).rows)),
+        Slice(2, (Row(2, OPEN_NS),), (tick, *minute(2, 0).rows)),
+    ]
+    state = folded(slices)
+    assert state.row.tolist() == [4, -1, 2, -1]
+    assert ((state.updated_ns - OPEN_NS) // MINUTE_NS)[[0, 2]].tolist() == [2, 2]
+    assert state.bars.tolist() == [2, 0, 1, 0]
+
+
+def test_before_the_first_bar_prices_are_absent_and_quality_is_whole() -> None:
+    state = SessionState(open_frame())
+    assert (state.run, state.label, state.symbols) == ("run-1", "2023-11-14", SYMBOLS)
+    assert state.quality().tolist() == [100.0] * 4
+    assert np.isnan(state.vwap()).all()
+    assert state.values(np.array([2, 0])) == [by_hand([])[2], by_hand([])[0]]
+    assert state.values(np.array([], np.int64)) == []
+
+
+@pytest.mark.parametrize(("volumes", "vwap"), [((0.0, 0.0), None), ((1.0, 3.0), 17.5)])
+def test_vwap_weighs_typical_prices_by_volume(
+    volumes: tuple[float, float], vwap: float | None
+) -> None:
+    one = Row(0, OPEN_NS, 10.0, 12.0, 8.0, 10.0, volumes[0])
+    two = Row(0, OPEN_NS + MINUTE_NS, 20.0, 22.0, 18.0, 20.0, volumes[1])
+    (value,) = folded([Slice(1, rows=(one,)), Slice(2, rows=(two,))]).values(np.array([0]))
+    assert (value["vwap"], value["volume"]) == (vwap, sum(volumes))
+
+
+def test_a_shard_without_symbols_has_a_state_too() -> None:
+    state = SessionState(open_frame(()))
+    assert state.fold(frame_of([Slice(1)], symbols=(), slice_expected=ints([0]))).tolist() == []
+    assert state.quality().tolist() == []
