@@ -262,6 +262,7 @@ class FrameReader:
     def assign(self, offsets: Mapping[int, int]) -> None:
         """Read on from these offsets, one a shard; what came before is forgotten."""
         self._next.clear()
+        self._error = None
         self._consumer.assign([TopicPartition(self.topic, s, o) for s, o in offsets.items()])
 
     def poll(self, timeout_s: float = 1.0) -> list[Delivered]:

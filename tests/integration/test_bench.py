@@ -62,9 +62,7 @@ def test_what_does_not_add_up_is_no_result(tmp_path: Path, monkeypatch: pytest.M
         with_sink._check(stack, played.bars)
         with pytest.raises(RuntimeError, match=r"^1170 of 1171 bars are in the table$"):
             with_sink._check(stack, played.bars + 1)
-    monkeypatch.setattr(
-        replay, "sessions_between", lambda *days: sessions_between(*days)[:1] * 2
-    )
+    monkeypatch.setattr(replay, "sessions_between", lambda *days: sessions_between(*days)[:1] * 2)
     with (
         stack_for(tmp_path / "again", 3) as stack,
         pytest.raises(RuntimeError, match=r"^1170 of 2340 bars came$"),

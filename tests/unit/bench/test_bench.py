@@ -112,7 +112,11 @@ def test_a_result_is_read_again(tmp_path: Path) -> None:
         ({"a": {"ratio_x": 0.89}}, {"a": {"ratio_x": 1.0}}, ["a.ratio_x is 0.89, it was 1"]),
         ({"a": {"bars_per_s": 1}}, {"a": {"bars_per_s": 100}}, []),
         ({"a": {"ratio_new": 0.1}}, {"a": {"ratio_x": 1.0}}, []),
-        ({"a": {"b": {"ratio_x": 1}}}, {"a": {"b": {"ratio_x": 2}}}, ["a.b.ratio_x is 1, it was 2"]),
+        (
+            {"a": {"b": {"ratio_x": 1}}},
+            {"a": {"b": {"ratio_x": 2}}},
+            ["a.b.ratio_x is 1, it was 2"],
+        ),
         ({"a": {"ratio_x": 3.0}}, {"a": {"ratio_x": 1.0}}, []),
     ],
 )
