@@ -10,7 +10,7 @@ STAMP := $(VENV)/.stamp
 CODE := streams schemas sinks bench tests scripts
 # Coverage by branches: the whole, and the modules where the thinking is.
 COVERAGE_MIN := 95
-PURE := $(wildcard $(addprefix streams/,$(addsuffix .py,merge digest frames buffer plan inbox shard session coverage derived)))
+PURE := $(wildcard $(addprefix streams/,$(addsuffix .py,merge digest frames buffer plan inbox tape shard session)))
 # More arguments for pytest, e.g. make unit ARGS='-k merge -x'
 ARGS ?=
 
