@@ -149,6 +149,7 @@ class Coordinator:
     def _pause_if_full(self, shard: int, owner: Owner) -> None:
         if owner.backlog > BACKLOG and owner.is_idle and shard not in self._paused:
             self._paused.add(shard)
+            log.info("shard %d holds %d messages and waits for a run", shard, owner.backlog)
             self.app.consumer.pause_partitions(self._places({shard}))
 
     async def _resume(self) -> None:
@@ -180,6 +181,8 @@ class Coordinator:
 
     async def _tidy(self, shard: int, keep: int, delete_before: int) -> None:
         """Commit where to begin reading, and delete what nobody needs any more."""
+        if self.app.should_stop:
+            return  # Faust's consumer may be gone before the owners are; the next one does it
         await self.app.consumer._commit({TP(self.topics.raw_bars, shard): keep})
         places = [TopicPartition(self.topics.raw_bars, shard, keep)]
         if delete_before > 0:

@@ -11,6 +11,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -139,7 +140,10 @@ class FrameWriter:
                 for number, message in enumerate(messages):
                     into = offsets if number < len(frames) else None
                     self._produce(message, into)
-                self._producer.flush(TRANSACTION_TIMEOUT_S)
+                # A fatal error is pending while reports of delivery are taken, which Python calls
+                # an error of its own; the commit tells what it was.
+                with suppress(SystemError):
+                    self._producer.flush(TRANSACTION_TIMEOUT_S)
                 self._until_done(lambda: self._producer.commit_transaction(TRANSACTION_TIMEOUT_S))
             except KafkaException as exc:
                 self._abort(exc)

@@ -74,7 +74,12 @@ class Stack:
         self._tell = tell
         self._broker: LocalBroker | None = None
         self._path = state_path(self.settings.data_dir, settings.namespace)
-        self._state = StackState(settings.namespace, kind, ProcessRecord.of(psutil.Process()))
+        self._state = StackState(
+            settings.namespace,
+            kind,
+            ProcessRecord.of(psutil.Process()),
+            bootstrap_servers=settings.bootstrap_servers,
+        )
         self._writing = threading.Lock()
         self._supervisor: Supervisor | None = None
         self._stopped = threading.Event()

@@ -32,7 +32,7 @@ from streams.local.workers import WorkerError
 from streams.outcome import Progress, ReplayResult
 from streams.rejected import rejected_end, rejected_since
 from streams.replay import replay
-from streams.settings import Settings
+from streams.settings import Settings, load
 from tests.integration.commands import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -72,7 +72,15 @@ def first(ours: Stack, settings: Settings) -> ReplayResult:
 
 
 @pytest.fixture
-def here(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def unread() -> Iterator[None]:
+    """Settings are read once a process: here they are read anew."""
+    load.cache_clear()
+    yield
+    load.cache_clear()
+
+
+@pytest.fixture
+def here(settings: Settings, monkeypatch: pytest.MonkeyPatch, unread: None) -> None:
     """What a command reads: the settings of the stack."""
     monkeypatch.setenv("SESSIONTAPE_BOOTSTRAP_SERVERS", settings.bootstrap_servers)
     monkeypatch.setenv("SESSIONTAPE_NAMESPACE", settings.namespace)
@@ -428,7 +436,11 @@ def test_a_stack_that_is_not_up_in_time_leaves_nothing(
 
 
 def test_a_supervisor_keeps_its_stack_up_until_it_is_asked_to_stop(
-    settings: Settings, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unread: None,
 ) -> None:
     other = settings.but(namespace=namespace, data_dir=tmp_path)
     for name in ("bootstrap_servers", "namespace", "data_dir"):

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from bench import end_to_end, replay, with_sink
-from bench.replay import expected_digest, play, stack_for
-from sinks.worker import has_caught_up
-from streams.calendar import sessions_between
+from bench import end_to_end, with_sink
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -50,24 +45,6 @@ def test_with_the_sink(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["ratio_to_plain"] > 0
     assert "sink" in found["cpu_s"]
     assert len(said) == 2
-
-
-def test_what_does_not_add_up_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with stack_for(tmp_path, 3, sink=True) as stack:
-        played = play(stack, 3, START, START, is_done=has_caught_up)
-        assert played.bars == 3 * 390
-        assert played.digest == expected_digest(3, START, START)
-        assert played.digest != expected_digest(3, END, END)
-        assert played.transitions_ms == []
-        with_sink._check(stack, played.bars)
-        with pytest.raises(RuntimeError, match=r"^1170 of 1171 bars are in the table$"):
-            with_sink._check(stack, played.bars + 1)
-    monkeypatch.setattr(replay, "sessions_between", lambda *days: sessions_between(*days)[:1] * 2)
-    with (
-        stack_for(tmp_path / "again", 3) as stack,
-        pytest.raises(RuntimeError, match=r"^1170 of 2340 bars came$"),
-    ):
-        play(stack, 3, START, START)
 
 
 def test_another_digest_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,8 @@ def test_a_full_queue_is_let_drain(writer_of: Making) -> None:
 @pytest.mark.parametrize("code", [KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH])
 @pytest.mark.parametrize("where", ["begin", "produce", "commit"])
 def test_a_writer_that_is_fenced_stops(writer_of: Making, where: str, code: int) -> None:
-    producer = ScriptedProducer(**{where: [failure(code, fatal=True)]})
+    script: dict[str, Any] = {where: [failure(code, fatal=True)]}
+    producer = ScriptedProducer(**script)
     with pytest.raises(FencedError) as caught:
         writer_of(producer).release(frames(1))
     assert caught.value.shard == 3

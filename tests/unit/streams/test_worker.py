@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +15,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from faust.auth import SASLCredentials, SSLCredentials
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
+from streams import worker
 from streams.settings import Settings, load
-from streams.worker import make_app
+from streams.worker import log_to_stderr, make_app
 
 
 @pytest.fixture
@@ -109,3 +113,32 @@ asyncio.run(worker.fail(Hanging(), ValueError("a fault")))
 """
     done = subprocess.run([sys.executable, "-c", hanging], timeout=60, check=False)
     assert done.returncode == 1
+
+
+async def test_a_commit_gives_up_for_now_while_the_brokers_are_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def commit(_: object, offsets: dict[str, int]) -> bool:
+        if not offsets:
+            await asyncio.Event().wait()
+        return True
+
+    monkeypatch.setattr(AIOKafkaConsumerThread, "_commit", commit)
+    monkeypatch.setattr(worker, "COMMIT_S", 0.05)
+    thread = worker._ConsumerThread.__new__(worker._ConsumerThread)
+    assert await thread._commit({"place": 3})
+    assert not await thread._commit({})
+    assert "offsets not committed in 0.05 s" in caplog.text
+
+
+def test_faust_and_its_libraries_log_warnings_only(settings: Settings) -> None:
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level)
+    try:
+        log_to_stderr(settings.but(log_level="debug"))
+        assert root.level == logging.DEBUG
+        assert logging.getLogger("aiokafka").level == logging.WARNING
+        assert len(root.handlers) == 1
+    finally:
+        root.handlers[:], _ = before
+        root.setLevel(before[1])
