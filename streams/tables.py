@@ -141,6 +141,9 @@ class Tables:
             view.missing += int(frame.slice_missing.sum())
         if frame.event in ("open", "close") and view.state is not None:
             view.changed.update(range(len(view.state.symbols)))  # what is expected changed for all
+        if frame.event == "open":
+            # What was not flushed of the session before, the first flush of this one replaces.
+            await self._commit(shard, view, offset)
         if frame.event == "end":
             await self._flush(shard, view)
 
@@ -184,10 +187,15 @@ class Tables:
             await self.app.producer.flush()
             # Behind the end of a run nothing is to be folded anew.
             done = event.message.offset + 1 if frame.event == "end" else view.open_offset
-            if done >= 0 and self._views.get(shard) is view:
-                place = TP(self.topics.session, shard)
-                if not await self.app.consumer._commit({place: done}):
-                    view.is_dirty = True  # again soon: the tape may wait for this very commit
+            if done >= 0:
+                await self._commit(shard, view, done)
+
+    async def _commit(self, shard: int, view: _View, offset: int) -> None:
+        """Commit from where to fold anew, unless the shard is somebody else's by now."""
+        if self._views.get(shard) is not view:
+            return
+        if not await self.app.consumer._commit({TP(self.topics.session, shard): offset}):
+            view.is_dirty = True  # again soon: the tape may wait for this very commit
 
     def _drop_others(self, shard: int, state: SessionState) -> None:
         """Take out symbols of the shard that an earlier run had and this one has not."""
