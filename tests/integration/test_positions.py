@@ -12,7 +12,7 @@ from confluent_kafka import Producer, TopicPartition
 
 from schemas import Codec, Coverage, Frame
 from schemas.records import Record
-from streams import positions
+from streams import delivery
 from streams.errors import BrokerError, DecodeError, FencedError, HoleError, TopicError
 from streams.kafka import admin, create_topics, producer_config
 from streams.local import LocalBroker
@@ -217,7 +217,7 @@ def test_a_group_commits_where_it_is(settings: Settings) -> None:
 def test_a_namespace_that_was_not_made_is_named(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(positions, "METADATA_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(delivery, "METADATA_TIMEOUT_S", 0.5)
     nowhere = settings.but(namespace=f"{settings.namespace}-not")
     with pytest.raises(TopicError, match="sessiontape up"):
         FrameReader(nowhere)

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from schemas import Codec, Frame
-from streams import positions
+from streams import delivery, positions
 from streams.errors import BrokerError, DecodeError, FencedError, HoleError
 from streams.positions import FrameReader, FrameWriter, Outgoing
 from streams.settings import load
@@ -293,9 +293,9 @@ Reading = Callable[[ScriptedConsumer], FrameReader]
 @pytest.fixture
 def reader_of(monkeypatch: pytest.MonkeyPatch) -> Reading:
     def make(consumer: ScriptedConsumer) -> FrameReader:
-        monkeypatch.setattr(positions, "Consumer", lambda _: consumer)
-        monkeypatch.setattr(positions, "METADATA_TIMEOUT_S", 0.3)
-        monkeypatch.setattr(positions, "LEADER_POLL_S", 0.01)
+        monkeypatch.setattr(delivery, "Consumer", lambda _: consumer)
+        monkeypatch.setattr(delivery, "METADATA_TIMEOUT_S", 0.3)
+        monkeypatch.setattr(delivery, "LEADER_POLL_S", 0.01)
         return FrameReader(SETTINGS, shards=(0,))
 
     return make
