@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from schemas import BarBlock, Command, Coverage
+from schemas import BarBlock, Coverage
+from streams.calendar import sessions_between
 from streams.client.batch import Batch
 from streams.client.merging import Merger
 from streams.intervals import MINUTE_NS
+from streams.replay import command_of
+from streams.settings import load
 from streams.shard import Shard
 from streams.sources import open_source
 
@@ -27,20 +30,9 @@ def batches(symbols: int, start: str, end: str) -> list[Batch]:
     """Return what a subscriber receives of a replay at full speed, over one shard."""
     names = open_source(f"synthetic:symbols={symbols},seed=7").symbols()
     shard, merger = Shard(0, 1, "raw.bars"), Merger(1)
-    shard.command(
-        Command(
-            version=1,
-            action="start",
-            run="bench",
-            mode="replay",
-            calendar=CALENDAR,
-            start=start,
-            end=end,
-            symbols=names,
-            streams=("bars",),
-            anchor_wall_ns=0,
-        )
-    )
+    settings = load().but(calendar=CALENDAR, speed="max")
+    command = command_of(settings, names, sessions_between(CALENDAR, start, end))
+    shard.command(replace(command, version=1, run="bench"))
     found: list[Batch] = []
     offset, at = 0, 0
     while (release := shard.advance(0)) is not None:

@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 
-from schemas import BarBlock, BarColumns, Command
+from schemas import BarBlock, BarColumns
 from schemas.records import Ints, Longs
 from streams.calendar import sessions_between
 from streams.client import SessionData, SessionStream
@@ -21,6 +21,7 @@ from streams.digest import Digest
 from streams.intervals import MINUTE_NS
 from streams.local.stack import Stack
 from streams.merge import bars_of, concatenate
+from streams.replay import command_of
 from streams.settings import Settings, load
 from streams.sources import open_source
 
@@ -144,6 +145,12 @@ def play(
     settings = stack.settings
     names = open_source(SOURCE.format(symbols=symbols)).symbols()
     sessions = sessions_between(CALENDAR, start, end)
+    command = replace(
+        command_of(settings.but(calendar=CALENDAR, speed="max"), names, sessions),
+        version=1,
+        run="bench",
+        readers=stack.readers,
+    )
     watch = Watch({**stack.processes, "subscriber": psutil.Process()})
     data, digest = SessionData(), Digest()
     transitions: list[float] = []
@@ -152,7 +159,7 @@ def play(
         SessionStream(settings=settings, start="now", run="bench", data=data) as stream,
         watch(),
     ):
-        send_command(settings, _command(names, (start, end), stack.readers))
+        send_command(settings, replace(command, anchor_wall_ns=time.time_ns()))
         for batch in stream.frames():
             now = time.monotonic()
             if batch.event == "start":
@@ -173,24 +180,6 @@ def play(
         msg = f"{bars} of {expected} bars came"
         raise RuntimeError(msg)
     return Replayed(bars, seconds, transitions, digest.final(), watch)
-
-
-def _command(names: tuple[str, ...], days: tuple[str, str], readers: tuple[str, ...]) -> Command:
-    start, end = days
-    return Command(
-        version=1,
-        action="start",
-        run="bench",
-        mode="replay",
-        calendar=CALENDAR,
-        start=start,
-        end=end,
-        symbols=names,
-        streams=("bars",),
-        anchor_wall_ns=time.time_ns(),
-        prefetch_sessions=load().prefetch_sessions,
-        readers=readers,
-    )
 
 
 def expected_digest(symbols: int, start: str, end: str) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from schemas.records import BarColumns, Coverage, Longs, empty_ints, empty_longs
 from streams.calendar import Session
-from streams.merge import concatenate, merge_bars, ready_ns, same_values, sort_bars
+from streams.merge import Index, concatenate, merge_bars, ready_ns, same_values, sort_bars
 
 __all__ = ["SessionBuffer"]
 
@@ -91,21 +91,9 @@ class SessionBuffer:
         """Return which late rows, shape (n,), differ from a later revision that is out."""
         found = np.zeros(len(late), np.bool_)
         if self.released:
-            out = merge_bars(self.released)
-            order, same = sort_bars(concatenate([out, late]))
-            if order is None:
-                order = np.arange(len(out) + len(late))
-            # The rows of a key stand together, the one that is out first: the sort is stable.
-            group = np.concatenate(([0], np.cumsum(~same)))
-            is_out = order < len(out)
-            holder = np.full(group[-1] + 1, -1)
-            holder[group[is_out]] = order[is_out]
-            new = order[~is_out] - len(out)
-            old = holder[group[~is_out]]
-            new, old = new[old >= 0], old[old >= 0]
-            found[new] = (late.revision[new] < out.revision[old]) & ~same_values(
-                out, old, late, new
-            )
+            out, old, new = self._out_for(late)
+            is_older = late.revision[new] < out.revision[old]
+            found[new] = is_older & ~same_values(out, old, late, new)
         return found
 
     def correct(self, late: Sequence[BarColumns]) -> BarColumns | None:
@@ -118,11 +106,7 @@ class SessionBuffer:
         revision = bars.revision.copy()
         keep = np.ones(len(bars), np.bool_)
         if self.released:
-            out = merge_bars(self.released)
-            order, same = sort_bars(concatenate([out, bars]))
-            if order is None:
-                order = np.arange(len(out) + len(bars))
-            old, new = order[:-1][same], order[1:][same] - len(out)
+            out, old, new = self._out_for(bars)
             revision[new] = np.maximum(bars.revision[new], out.revision[old] + 1)
             is_older = bars.revision[new] < out.revision[old]
             keep[new[is_older | same_values(out, old, bars, new)]] = False
@@ -134,6 +118,21 @@ class SessionBuffer:
             return None
         self.released.append(corrections)
         return corrections
+
+    def _out_for(self, late: BarColumns) -> tuple[BarColumns, Index, Index]:
+        """Return what is out, and of late rows with a bar that is out: its place, and theirs."""
+        out = merge_bars(self.released)
+        order, same = sort_bars(concatenate([out, late]))
+        if order is None:
+            order = np.arange(len(out) + len(late))
+        # The rows of a key stand together, the one that is out first: the sort is stable.
+        group = np.concatenate(([0], np.cumsum(~same)))
+        is_out = order < len(out)
+        holder = np.full(group[-1] + 1, -1)
+        holder[group[is_out]] = order[is_out]
+        old = holder[group[~is_out]]
+        new = order[~is_out] - len(out)
+        return out, old[old >= 0], new[old >= 0]
 
 
 class _Cover:
