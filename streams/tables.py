@@ -22,7 +22,8 @@ from faust.types import TP
 
 from schemas import Frame
 from schemas.registry import codec_for
-from streams.errors import DecodeError, HoleError, SessiontapeError
+from streams.delivery import Delivered, FrameReader
+from streams.errors import DecodeError, SessiontapeError
 from streams.kafka import check_topics
 from streams.session import SessionState
 from streams.settings import Settings, load
@@ -46,6 +47,7 @@ class _View:
 
     event: Any
     last: Frame
+    offset: int = -1
     state: SessionState | None = None
     received: int = 0
     missing: int = 0
@@ -127,11 +129,48 @@ class Tables:
             reason = f"a {type(frame).__name__} is no frame"
             raise DecodeError(reason, **place)
         view = self._views.get(shard)
+        if view is not None and frame.frame <= view.last.frame:
+            return  # a repeat
+        missed = await self._missed(shard, view, frame)
+        if message.generation_id != self.app.consumer_generation_id:
+            return
+        for delivered in missed:
+            await self._take(shard, delivered.frame, delivered.offset, event)
+        await self._take(shard, frame, offset, event)
+
+    async def _missed(self, shard: int, view: _View | None, frame: Frame) -> list[Delivered]:
+        """Return the frames before this one that Faust did not hand on, or an earlier life had.
+
+        An app with tables misses messages now and then at a rebalance; and what was folded of the
+        running session before is folded anew.
+
+        Raises
+        ------
+        HoleError
+            They are deleted.
+        """
+        if view is None:
+            start = frame.open_offset if frame.event not in ("start", "open") else -1
+        else:
+            start = view.offset + 1 if frame.frame > view.last.frame + 1 else -1
+        if start < 0:
+            return []
+        return await asyncio.to_thread(self._read, shard, start, frame.frame)
+
+    def _read(self, shard: int, offset: int, until: int) -> list[Delivered]:
+        """Return the frames of a shard from an offset on, before the frame of a number."""
+        found: list[Delivered] = []
+        with FrameReader(self._settings, shards=(shard,)) as reader:
+            reader.assign({shard: offset})
+            while not found or found[-1].frame.frame < until - 1:
+                found += reader.poll()
+        return [delivered for delivered in found if delivered.frame.frame < until]
+
+    async def _take(self, shard: int, frame: Frame, offset: int, event: Any) -> None:
+        view = self._views.get(shard)
         if view is None:
             view = self._views[shard] = _View(event, frame)
-        elif not self._follows(view.last, frame):
-            return
-        view.event, view.last, view.is_dirty = event, frame, True
+        view.event, view.last, view.offset, view.is_dirty = event, frame, offset, True
         if frame.event == "open":
             view.state, view.changed, view.open_offset = SessionState(frame), set(), offset
             view.received, view.missing = 0, 0
@@ -147,18 +186,6 @@ class Tables:
         if frame.event == "end":
             await self._flush(shard, view)
 
-    def _follows(self, last: Frame, frame: Frame) -> bool:
-        """Return whether the frame is new; one that lies further on means a hole."""
-        if frame.frame > last.frame + 1:
-            raise HoleError(
-                "frame",
-                topic=self.topics.session,
-                partition=frame.shard,
-                expected=last.frame + 1,
-                got=frame.frame,
-            )
-        return frame.frame == last.frame + 1
-
     async def _flush_often(self) -> None:
         """Flush what changed again and again, but spend little of the time on it."""
         while not self.app.should_stop:
@@ -173,7 +200,7 @@ class Tables:
     async def _flush(self, shard: int, view: _View) -> None:
         """Write what changed, wait until it is acknowledged, and commit the position."""
         async with self._flushing:
-            event, frame = view.event, view.last
+            event, frame, offset = view.event, view.last, view.offset
             changed, view.changed, view.is_dirty = view.changed, set(), False
             # A table is written within an event: its changelog partition is the event's.
             token = _current_event.set(weakref.ref(event))
@@ -186,7 +213,7 @@ class Tables:
                 _current_event.reset(token)
             await self.app.producer.flush()
             # Behind the end of a run nothing is to be folded anew.
-            done = event.message.offset + 1 if frame.event == "end" else view.open_offset
+            done = offset + 1 if frame.event == "end" else view.open_offset
             if done >= 0:
                 await self._commit(shard, view, done)
 
