@@ -18,7 +18,6 @@ __all__ = ["doctor"]
 
 MEMORY_MB = 2048
 DISK_MB = 1024
-CLOCK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
