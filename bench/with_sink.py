@@ -10,8 +10,7 @@ from typing import Any
 
 from bench.peers import plain
 from bench.replay import play, stack_for
-from sinks.history import open_history
-from sinks.worker import has_caught_up
+from sinks import has_caught_up, open_history
 from streams.kafka import create_topics
 from streams.local.stack import Stack
 

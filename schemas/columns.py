@@ -26,9 +26,18 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
 }
 _COUNTED = frozenset({"row", "sequence"})
 """Columns that are left empty where they only count the rows: 0, 1, 2, …"""
-_ABSENT = {"revision": 0, "condition": -1}
+_BEFORE = ("before_open", "before_high", "before_low", "before_close", "before_volume")
+_ABSENT: Mapping[str, float] = {
+    **{"revision": 0, "condition": -1, "status": 0, "attempt": 0, "request": -1},
+    **dict.fromkeys(_BEFORE, float("nan")),
+}
 """Value of the columns that may be left empty."""
-_ONE_FOR_ALL = frozenset({"symbol", "interval_ns", "source", "revision", "condition"})
+_ONE_FOR_ALL = frozenset(
+    {
+        *("symbol", "interval_ns", "source", "revision", "condition", "count", "quality"),
+        *("status", "attempt", "request", *_BEFORE),
+    }
+)
 _SLICES = tuple(name for name in Frame.__dataclass_fields__ if name.startswith("slice_"))
 
 
@@ -85,6 +94,10 @@ def from_avro(kind: Any, value: Any, name: str = "") -> Any:
 
 def check(record: Record) -> None:
     """Raise ValueError where the columns of ``record`` don't fit each other or their lists."""
+    minutes = getattr(record, "minutes" if isinstance(record, Frame) else "gaps", None)
+    if minutes is not None:
+        _check_columns(minutes)
+        _check_index(minutes.request, len(minutes.requests), "request", lowest=-1)
     if isinstance(record, Frame):
         _check_frame(record)
     elif record.columns:
@@ -174,9 +187,11 @@ def _check_index(index: Any, size: int, name: str, *, lowest: int = 0) -> None:
 
 
 def _check_frame(frame: Frame) -> None:
-    groups = [group for group in (frame.bars, frame.quotes, frame.ticks) if group is not None]
+    kinds: tuple[Any, ...] = (frame.bars, frame.quotes, frame.ticks, frame.derived)
+    groups = [group for group in kinds if group is not None]
     for group in groups:
-        _check_columns(group, len(frame.symbols), len(frame.sources))
+        sources = len(frame.sources) if "source" in group.columns else -1
+        _check_columns(group, len(frame.symbols), sources)
     if len({len(getattr(frame, name)) for name in _SLICES}) != 1:
         msg = "the slice columns differ in length"
         raise ValueError(msg)

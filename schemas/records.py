@@ -19,10 +19,12 @@ __all__ = [
     "Command",
     "Coverage",
     "DataRequest",
+    "DerivedColumns",
     "Floats",
     "Frame",
     "Ints",
     "Longs",
+    "Minutes",
     "Quote",
     "QuoteBlock",
     "QuoteColumns",
@@ -31,6 +33,7 @@ __all__ = [
     "Tick",
     "TickBlock",
     "TickColumns",
+    "empty_floats",
     "empty_ints",
     "empty_longs",
 ]
@@ -48,6 +51,11 @@ def empty_ints() -> Ints:
 def empty_longs() -> Longs:
     """Return an int64 column without rows."""
     return np.empty(0, np.int64)
+
+
+def empty_floats() -> Floats:
+    """Return a float64 column without rows."""
+    return np.empty(0, np.float64)
 
 
 class Record:
@@ -70,13 +78,22 @@ class _Columnar(Record):
 
     def take(self, index: Any) -> Self:
         """Return the rows at ``index`` (positions, mask or slice) in that order, a copy or view."""
-        changed = {name: getattr(self, name)[index] for name in self.columns}
+        changed = {name: _taken(getattr(self, name), index) for name in self.columns}
         kept = {
             f.name: getattr(self, f.name)
             for f in fields(self)  # type: ignore[arg-type]
             if f.name not in changed
         }
         return type(self)(**kept, **changed)
+
+
+def _taken(column: NDArray[Any], index: Any) -> NDArray[Any]:
+    """Return the values at ``index``; one value for all rows stays one."""
+    if column.strides == (0,) and len(column) and isinstance(index, np.ndarray):
+        rows = int(np.count_nonzero(index)) if index.dtype == np.bool_ else len(index)
+        return np.broadcast_to(column[:1], rows)
+    found: NDArray[Any] = column[index]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +212,25 @@ class TickBlock(_Columnar):
     source: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Minutes(_Columnar):
+    """Runs of expected minutes of one session, each with what is known of it."""
+
+    columns: ClassVar[tuple[str, ...]] = (
+        *("symbol", "ts_ns", "end_ns", "status", "attempt", "request"),
+    )
+    symbols: tuple[str, ...]
+    symbol: Ints
+    ts_ns: Longs
+    end_ns: Longs
+    status: Ints
+    attempt: Ints
+    request: Ints
+    session: str = ""
+    loaded: bool = False
+    requests: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Coverage(Record):
     """A source has sent all it has of some symbols over [start_ns, end_ns) of ready time."""
@@ -208,6 +244,8 @@ class Coverage(Record):
     run: str = ""
     request: str = ""
     source: str = ""
+    gaps: Minutes | None = None
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +264,7 @@ class DataRequest(Record):
     interval: str = "1m"
     attempt: int = 1
     reason: str = ""
+    gaps: Minutes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +292,9 @@ class Command(Record):
     prefetch_sessions: int = 1
     trailing_sessions: int = 5
     readers: tuple[str, ...] = ()
+    upkeep: bool = False
+    derived: tuple[str, ...] = ()
+    historical: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +365,35 @@ class TickColumns(_Columnar):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class DerivedColumns(_Columnar):
+    """Derived bars of a frame, in order."""
+
+    columns: ClassVar[tuple[str, ...]] = (
+        *("row", "symbol", "ts_ns", "interval_ns"),
+        *("open", "high", "low", "close", "volume", "vwap", "count", "quality", "revision"),
+        *("before_open", "before_high", "before_low", "before_close", "before_volume"),
+    )
+    row: Ints
+    symbol: Ints
+    ts_ns: Longs
+    interval_ns: Longs
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    vwap: Floats
+    count: Ints
+    quality: Floats
+    revision: Ints
+    before_open: Floats
+    before_high: Floats
+    before_low: Floats
+    before_close: Floats
+    before_volume: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Frame(Record):
     """Rows of one shard in order, over an interval of ready time, with the position behind them."""
 
@@ -360,3 +431,7 @@ class Frame(Record):
     bars: BarColumns | None = None
     quotes: QuoteColumns | None = None
     ticks: TickColumns | None = None
+    waiting: bool = False
+    prefetched: bool = False
+    minutes: Minutes | None = None
+    derived: DerivedColumns | None = None

@@ -9,18 +9,16 @@ import signal
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
-from sinks.clickhouse import ClickHouseSink
+from sinks.lines import open_lines
 from sinks.owner import FolderOwner, chdb_folder
 from sinks.serving import HistoryServer
 from sinks.store import Store
 from sinks.worker import run
 from streams.errors import SessiontapeError
-from streams.positions import FrameReader
 from streams.settings import Settings, load
-from streams.topics import Topics
 
 log = logging.getLogger("sinks")
 
@@ -29,7 +27,10 @@ def main() -> int:
     """Run until SIGTERM or SIGINT; return 0 then, 1 on an error."""
     parser = argparse.ArgumentParser("python -m sinks", description="Write the tape to ClickHouse.")
     parser.add_argument(
-        "--keep-sessions", type=int, default=0, metavar="N", help="keep the last N; 0 keeps all"
+        "--keep-sessions",
+        type=int,
+        metavar="N",
+        help="keep the last N, 0 keeps all; default: SESSIONTAPE_STORE_SESSIONS",
     )
     arguments = parser.parse_args()
     stop = threading.Event()
@@ -39,7 +40,8 @@ def main() -> int:
     try:
         settings = load()
         logging.getLogger().setLevel(settings.log_level.upper())
-        _work(settings, arguments.keep_sessions, stop)
+        given = arguments.keep_sessions
+        _work(settings, settings.store_sessions if given is None else given, stop)
     except SessiontapeError as exc:
         log.error("%s", exc)  # noqa: TRY400 - one line that says what to do, no traceback
         return 1
@@ -52,15 +54,13 @@ def _work(settings: Settings, keep_sessions: int, stop: threading.Event) -> None
             owner = held.enter_context(FolderOwner(settings))
             _use_scratch(chdb_folder(settings))
         store = Store.open(settings)
-        sink = ClickHouseSink(store, keep_sessions)
-        held.callback(sink.close)
+        held.callback(store.close)
         if not settings.clickhouse_dsn:
             held.enter_context(HistoryServer(store, owner))
-        reader = held.enter_context(
-            closing(FrameReader(settings, group=Topics(settings.namespace).sink))
-        )
-        log.info("up: namespace=%s shards=%d", settings.namespace, len(reader.shards))
-        run(sink, reader, stop.is_set)
+        lines = held.enter_context(open_lines(settings, store, keep_sessions))
+        shards, topics = len(lines[0].reader.starts()), len(lines)
+        log.info("up: namespace=%s shards=%d topics=%d", settings.namespace, shards, topics)
+        run(lines, stop.is_set)
         log.info("down: all that was read is written and committed")
 
 

@@ -1,38 +1,42 @@
-"""The sink into ClickHouse: bars in their final state and as known, frames with their positions."""
+"""The sink of the session topic: bars, minutes and gaps, and behind them the frames."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from schemas.records import BarColumns, Frame, Ints, Longs
-from sinks.native import Column, Texts
+from schemas.records import Frame
+from sinks.expiry import expire
+from sinks.minutes import MinuteBook, gap_steps
+from sinks.native import Column
+from sinks.rows import Rows, Sessions, by_symbol, version_of
 from sinks.store import Store
-from streams.errors import HoleError
+from sinks.topic import Position, TopicSink
+from sinks.vocabulary import Vocabulary
 from streams.positions import Delivered
 
-__all__ = ["ClickHouseSink", "expire"]
+__all__ = ["ClickHouseSink"]
 
-log = logging.getLogger(__name__)
+MINUTES = "minutes"
+"""What the position of the minutes is called among those of topics."""
 
-GENERATION_BITS = 44
-"""Row numbers stay below 2^44, 17 million million; above them counts the generation."""
+MINUTES_S = 2.0
+"""How long minutes may wait while more frames come."""
 
 
-class ClickHouseSink:
+class ClickHouseSink(TopicSink):
     """Writes the bars of the tape; quotes and ticks pass by.
 
     Delivery guarantee: at least once on the wire. ``bars`` keeps, under FINAL, the last delivered
-    of each (symbol, interval_ns, ts_ns), ``bars_as_known`` one of each (run, shard, row_number).
-    The order of delivery is the row number in the shard, which goes on from run to run. When the
-    topic is read anew from its start, because it was made anew or the group's offsets are gone, a
-    generation begins, whose rows win over all before.
+    of each (symbol, interval_ns, ts_ns), ``bars_as_known`` one of each (run, shard, row_number),
+    ``gaps`` one of each (run, shard, frame, number), ``minutes`` one a run, session and symbol.
 
     Resume point: ``frames`` holds the offset of each frame and is inserted last, so that a frame
-    in it is wholly in the store.
+    in it is wholly in the store, but for its minutes: those are written every ``MINUTES_S`` and have
+    a position of their own. What lies between is read again, which changes no row.
 
     Parameters
     ----------
@@ -40,148 +44,117 @@ class ClickHouseSink:
         Where to; closed with the sink.
     keep_sessions
         Sessions to keep when the tape rolls; 0 keeps all.
+    clock
+        Gives seconds.
     """
 
-    def __init__(self, store: Store, keep_sessions: int = 0) -> None:
-        self._store = store
+    def __init__(
+        self,
+        store: Store,
+        keep_sessions: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(store, "session")
         self._keep_sessions = keep_sessions
-        self._generation = 0
-        self._known_frames: dict[int, tuple[int, str]] = {}
-        self._buffer: list[Delivered] = []
-        self._symbols = _Vocabulary()
-        self._sources = _Vocabulary()
-        self._sessions: dict[str, tuple[int, int]] = {}
+        self._clock = clock
+        self._symbols = Vocabulary()
+        self._sources = Vocabulary()
+        self._sessions = Sessions()
+        self._book = MinuteBook(self._stored_minutes)
+        self._folded: dict[int, Delivered] = {}
+        self._written_s = -math.inf
         self._told: dict[int, tuple[str, str]] = {}
 
     def resume(
         self, committed: Mapping[int, int | None], starts: Mapping[int, int]
     ) -> Mapping[int, int]:
         """Return the offset to read on from: behind the last stored frame, or the start."""
-        stored = self._stored()
-        self._sessions = {
-            str(label): (int(open_ns), int(close_ns))
-            for label, open_ns, close_ns in self._store.rows(_SESSIONS)
-        }
-        if not stored:
-            return dict(starts)
-        if None in committed.values():
-            # A topic made anew has no committed offsets. Nor has one whose group was forgotten,
-            # and then the check of the first frame tells whether something lies between.
-            self._generation += 1
-            self._known_frames = {s: (frame, run) for s, (_, frame, run) in stored.items()}
-            log.info("reading the topic from its start, generation %d", self._generation)
-            return dict(starts)
+        self._sessions.load(self._store)
+        offsets = super().resume(committed, starts)
+        generation, folded = self._positions(MINUTES)
+        if generation != self._generation:
+            return offsets
+        behind = {shard: folded[shard][0] + 1 for shard in offsets if shard in folded}
         return {
-            shard: min(offset or 0, stored[shard][0] + 1) if shard in stored else starts[shard]
-            for shard, offset in committed.items()
+            shard: max(min(offset, behind.get(shard, offset)), starts[shard])
+            for shard, offset in offsets.items()
         }
 
-    def write(self, delivered: Sequence[Delivered]) -> None:
-        """Take frames; they are written by ``flush``."""
-        for item in delivered:
-            self._check_first(item.frame)
-        self._buffer += delivered
+    @property
+    def is_behind(self) -> bool:
+        """Whether minutes were folded that are not written."""
+        return bool(self._folded)
 
     def flush(self) -> Mapping[int, int]:
         """Insert what was taken; return the offset behind it, by shard."""
-        taken, self._buffer = self._buffer, []
-        if not taken:
-            return {}
+        if not self._buffer:
+            self._insert_minutes()
+        return super().flush()
+
+    def _insert(self, taken: Sequence[Delivered]) -> None:
+        frames = [d.frame for d in taken]
         for item in taken:
-            frame = item.frame
-            if frame.session:
-                self._sessions[frame.session] = (frame.open_ns, frame.close_ns)
-        with_bars = [d.frame for d in taken if d.frame.bars is not None and len(d.frame.bars)]
-        if with_bars:
-            self._insert_bars(with_bars)
+            self._sessions.learn(item.frame)
+            self._book.take(item.frame, self._sessions)
+            self._folded[item.frame.shard] = item
+        pairs = [(f, f.bars) for f in frames if f.bars is not None and len(f.bars)]
+        if pairs:
+            self._insert_bars(Rows(pairs, self._symbols))
+        steps = gap_steps(frames)
+        if steps:
+            self._store.insert_block("gaps", steps)
+        # An insert costs as much as 10,000 bars do, however few rows it has.
+        is_due = self._clock() - self._written_s >= MINUTES_S
+        if is_due or any(f.event == "end" for f in frames):
+            self._insert_minutes()
         self._store.insert_rows("frames", self._frame_rows(taken))
-        if self._keep_sessions and any(d.frame.event == "roll" for d in taken):
+        if self._keep_sessions and any(f.event == "roll" for f in frames):
             expire(self._store, self._keep_sessions)
-        return {d.frame.shard: d.offset + 1 for d in taken}
 
-    def close(self) -> None:
-        """Let go of the store."""
-        self._store.close()
-
-    def _stored(self) -> dict[int, tuple[int, int, str]]:
-        """Return offset, number and run of the last stored frame of every shard."""
-        self._generation = int(self._store.rows("SELECT max(generation) FROM frames")[0][0])
-        found = self._store.rows(_POSITIONS, {"generation": self._generation})
-        return {int(s): (int(offset), int(frame), str(run)) for s, offset, frame, run in found}
-
-    def _check_first(self, frame: Frame) -> None:
-        """Raise where a topic read anew begins behind what is stored of the same run."""
-        known = self._known_frames.pop(frame.shard, None)
-        if known is None:
-            return
-        number, run = known
-        if frame.run == run and frame.frame > number + 1:
-            raise HoleError(
-                "frame",
-                topic="session",
-                partition=frame.shard,
-                expected=number + 1,
-                got=frame.frame,
-            )
-
-    def _insert_bars(self, frames: Sequence[Frame]) -> None:
-        bars = [frame.bars for frame in frames if frame.bars is not None]
-        counts = [len(b) for b in bars]
-
-        def joined(name: str) -> NDArray[np.generic]:
-            return np.concatenate([getattr(b, name) for b in bars])
-
-        def per_frame(values: Iterable[int], dtype: type[np.generic]) -> NDArray[np.generic]:
-            return np.repeat(np.fromiter(values, dtype, len(counts)), counts)
-
-        pairs = list(zip(frames, bars, strict=True))
-        numbers = np.concatenate([f.first_row + b.row.astype(np.int64) for f, b in pairs])
-        symbol = np.concatenate([self._symbols.codes(f.symbols)[b.symbol] for f, b in pairs])
-        source = np.concatenate([self._sources.codes(f.sources)[b.source] for f, b in pairs])
-        labels = _Vocabulary()
-        session = np.concatenate([self._session_codes(f, b, labels) for f, b in pairs])
-        runs = sorted({f.run for f in frames})
+    def _insert_bars(self, rows: Rows) -> None:
+        numbers = rows.numbers()
         values: dict[str, Column] = {
-            "symbol": Texts(self._symbols.texts, symbol),
-            **{name: joined(name) for name in _VALUES},
-            "source": Texts(self._sources.texts, source),
-            "session": Texts(labels.texts, session),
+            "symbol": rows.symbols,
+            **rows.values(*VALUES),
+            "source": rows.sources(self._sources),
+            "session": rows.sessions(self._sessions),
         }
-        run = per_frame((runs.index(f.run) for f in frames), np.int32)
         as_known: dict[str, Column] = {
-            "run": Texts(runs, run.astype(np.int32)),
-            "shard": per_frame((f.shard for f in frames), np.int32),
+            "run": rows.texts_of(lambda frame: frame.run),
+            "shard": rows.numbers_of(lambda frame: frame.shard, np.int32),
             "row_number": numbers,
-            "known_ns": np.concatenate([_known_ns(f, b) for f, b in pairs]),
+            "known_ns": rows.known_ns(),
             **values,
         }
-        version = (np.uint64(self._generation << GENERATION_BITS)) + numbers.astype(np.uint64)
-        # ClickHouse compares the symbols as texts when it sorts; here it is a radix sort.
-        order = np.argsort(self._symbols.ranks()[symbol], kind="stable")
-        final = {name: _taken(c, order) for name, c in (values | {"version": version}).items()}
-        self._store.insert_block("bars", final)
+        final = values | {"version": version_of(self._generation, numbers)}
+        self._store.insert_block("bars", by_symbol(rows, self._symbols, final))
         self._store.insert_block("bars_as_known", as_known)
 
-    def _session_codes(self, frame: Frame, bars: BarColumns, labels: _Vocabulary) -> Ints:
-        """Return, per bar, the code of its session: the frame's, save for corrections of earlier.
+    def _insert_minutes(self) -> None:
+        """Write the minutes of what was folded, and the position behind it."""
+        rows = self._book.rows(self._generation)
+        if rows:
+            self._store.insert_block("minutes", rows)
+        if self._folded:
+            self._insert_position(list(self._folded.values()), MINUTES)
+        self._folded = {}
+        self._written_s = self._clock()
 
-        A bar outside the frame's session belongs to the one that it lies in, if that is known.
-        """
-        found = np.full(len(bars), labels.code(frame.session), np.int32)
-        ts_ns = bars.ts_ns
-        if int(ts_ns.min()) >= frame.open_ns and int(ts_ns.max()) < frame.close_ns:
-            return found
-        astray = (ts_ns < frame.open_ns) | (ts_ns >= frame.close_ns)
-        for label, (open_ns, close_ns) in self._sessions.items():
-            inside = astray & (ts_ns >= open_ns) & (ts_ns < close_ns)
-            if inside.any():
-                found[inside] = labels.code(label)
-        return found
+    def _stored(self) -> tuple[int, Mapping[int, Position]]:
+        generation = int(self._store.rows("SELECT max(generation) FROM frames")[0][0])
+        found = self._store.rows(_POSITIONS, {"generation": generation})
+        return generation, {
+            int(s): (int(offset), int(frame), str(run)) for s, offset, frame, run in found
+        }
+
+    def _stored_minutes(self, run: str, session: str) -> Mapping[str, tuple[str, int]]:
+        found = self._store.rows(_MINUTES, {"run": run, "session": session})
+        return {str(symbol): (str(letters), int(ns)) for symbol, letters, ns in found}
 
     def _frame_rows(self, taken: Sequence[Delivered]) -> dict[str, list[object]]:
         frames = [d.frame for d in taken]
         columns: dict[str, list[object]] = {
-            name: [getattr(f, name) for f in frames] for name in _FRAME_FIELDS
+            name: [getattr(f, name) for f in frames] for name in FRAME_FIELDS
         }
         columns["offset"] = [d.offset for d in taken]
         columns["generation"] = [self._generation] * len(taken)
@@ -200,92 +173,17 @@ class ClickHouseSink:
         return list(frame.symbols)
 
 
-_VALUES = ("interval_ns", "ts_ns", "open", "high", "low", "close", "volume", "revision")
-_FRAME_FIELDS = (
+VALUES = ("interval_ns", "ts_ns", "open", "high", "low", "close", "volume", "revision")
+FRAME_FIELDS = (
     *("run", "shard", "frame", "event", "mode", "session", "open_ns", "close_ns", "clock_ns"),
     *("shards", "first_row", "rows", "incomplete", "reason"),
 )
+# Frames of trailing sessions have numbers below 0: they are no place on the tape.
 _POSITIONS = """
 SELECT shard, argMax(offset, frame), max(frame), argMax(run, frame) FROM frames
-WHERE generation = {generation:UInt64} GROUP BY shard
+WHERE generation = {generation:UInt64} AND frame >= 0 GROUP BY shard
 """
-_SESSIONS = """
-SELECT session, max(open_ns), max(close_ns) FROM frames WHERE session != '' GROUP BY session
+_MINUTES = """
+SELECT symbol, statuses, clock_ns FROM minutes FINAL
+WHERE run = {run:String} AND session = {session:String}
 """
-
-
-def expire(store: Store, sessions_to_keep: int) -> tuple[str, ...]:
-    """Drop all but the last ``sessions_to_keep`` (>= 0) sessions; return their labels, sorted.
-
-    The last ones are those that the tape delivered last, whatever their dates: a replay of 2013
-    does not expire under its own feet because 2024 was replayed before.
-    """
-    newest = [str(label) for (label,) in store.rows(_NEWEST)]
-    kept, dropped = newest[:sessions_to_keep], sorted(newest[sessions_to_keep:])
-    if not dropped:
-        return ()
-    months = {label[:7] for label in dropped} - {label[:7] for label in kept}
-    left = [label for label in dropped if label[:7] not in months]
-    for table in ("bars", "bars_as_known", "frames"):
-        for month in sorted(months):
-            store.run(f"ALTER TABLE {table} DROP PARTITION {{month:String}}", {"month": month})
-        if left:
-            # Hidden at once, gone with the next merge, at the latest with the month.
-            where = "session IN {labels:Array(String)}"
-            store.run(f"DELETE FROM {table} WHERE {where}", {"labels": left})  # noqa: S608
-    return tuple(dropped)
-
-
-# Shard 0 has frames of every session, also of those in which it has no symbols.
-_NEWEST = """
-SELECT session FROM frames WHERE session != ''
-GROUP BY session ORDER BY max((generation, if(shard = 0, frame, 0))) DESC
-"""
-
-
-def _known_ns(frame: Frame, bars: BarColumns) -> Longs:
-    """Return, per bar, the session clock at which it was delivered."""
-    per_row: Longs = np.repeat(frame.slice_ns, frame.slice_rows)
-    return per_row if len(bars) == frame.rows else per_row[bars.row]
-
-
-def _taken(column: Column, order: NDArray[np.intp]) -> Column:
-    if isinstance(column, Texts):
-        return Texts(column.values, column.index[order])
-    return column[order]
-
-
-class _Vocabulary:
-    """Numbers different texts in the order in which they come."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self._codes: dict[str, int] = {}
-        self._by_tuple: dict[tuple[str, ...], Ints] = {}
-        self._ranks: NDArray[np.uint16] | Ints = np.empty(0, np.uint16)
-
-    def code(self, text: str) -> int:
-        """Return the number of one text."""
-        found = self._codes.setdefault(text, len(self.texts))
-        if found == len(self.texts):
-            self.texts.append(text)
-        return found
-
-    def codes(self, texts: tuple[str, ...]) -> Ints:
-        """Return the numbers of texts; those of a tuple seen lately are at hand."""
-        found = self._by_tuple.get(texts)
-        if found is None:
-            if len(self._by_tuple) >= 64:
-                self._by_tuple.clear()
-            found = np.fromiter((self.code(t) for t in texts), np.int32, len(texts))
-            self._by_tuple[texts] = found
-        return found
-
-    def ranks(self) -> NDArray[np.uint16] | Ints:
-        """Return the place of each text among all, sorted; 16 bits wide where that does."""
-        if len(self._ranks) != len(self.texts):
-            order = sorted(range(len(self.texts)), key=self.texts.__getitem__)
-            ranks = np.empty(len(order), np.int32)
-            ranks[order] = np.arange(len(order), dtype=np.int32)
-            self._ranks = ranks.astype(np.uint16) if len(order) <= 1 << 16 else ranks
-        return self._ranks

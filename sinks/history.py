@@ -1,4 +1,4 @@
-"""Trailing days: bars and sessions out of the store, wherever it is."""
+"""Trailing days: bars, sessions, gaps and quality out of the store, wherever it is."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ class History(Protocol):
         -------
         pyarrow.Table
             symbol, interval, session (string); ts_ns (int64, start of the bar, ns since the
-            epoch, UTC); open, high, low, close, volume (float64); revision (int32).
+            epoch, UTC); open, high, low, close, volume (float64); revision (int32); vwap
+            (float64), count (int32, bars of the base interval in it) and quality (float64, %),
+            null where they are not known: of bars that a source sent, and vwap without volume.
 
         Raises
         ------
@@ -81,6 +83,49 @@ class History(Protocol):
         pyarrow.Table
             session, run, mode, reason (string); open_ns, close_ns, rows, bars, expected,
             received, no_trade, missing (int64); closed, incomplete (bool).
+        """
+        ...
+
+    def gaps(
+        self,
+        symbols: Sequence[str] | None = None,
+        sessions: int = 5,
+        before_ns: int | None = None,
+    ) -> pa.Table:
+        """Return what became known of gaps, step by step, in the order of session, symbol, number.
+
+        Parameters are those of ``bars``. Of each session the steps of its latest run come.
+
+        Returns
+        -------
+        pyarrow.Table
+            session, symbol, status, request, run (string): status is the name of what the minutes
+            became (`streams.coverage.Status.label`), request the id of the last request for them,
+            empty where there was none; start_ns, end_ns, clock_ns (int64: minutes [start_ns,
+            end_ns) and the session clock when it became known, ns since the epoch, UTC); attempt
+            (int32, from 1, 0: none); number (int64: counts the steps of a symbol in a session in
+            the order in which they came, from 0).
+        """
+        ...
+
+    def quality(
+        self,
+        symbols: Sequence[str] | None = None,
+        sessions: int = 5,
+        before_ns: int | None = None,
+    ) -> pa.Table:
+        """Return the minutes of each session and symbol, in that order, as its latest run has them.
+
+        Parameters are those of ``bars``. Of a session that runs only the minutes that are over
+        count.
+
+        Returns
+        -------
+        pyarrow.Table
+            session, symbol, statuses, run (string): statuses has a letter for each minute that is
+            expected, in order: p pending, t traded, n no trade, m missing, r requested, f filled,
+            g given up, h halted; expected, traded, filled, no_trade, missing, given_up (int32,
+            minutes; those requested count as missing); quality (float64, %).
         """
         ...
 
@@ -133,6 +178,22 @@ class _Answers:
         before_ns: int | None = None,
     ) -> pa.Table:
         return self._table(Query("sessions", _names(symbols), 0, _count(sessions), before_ns))
+
+    def gaps(
+        self,
+        symbols: Sequence[str] | None = None,
+        sessions: int = 5,
+        before_ns: int | None = None,
+    ) -> pa.Table:
+        return self._table(Query("gaps", _names(symbols), 0, _count(sessions), before_ns))
+
+    def quality(
+        self,
+        symbols: Sequence[str] | None = None,
+        sessions: int = 5,
+        before_ns: int | None = None,
+    ) -> pa.Table:
+        return self._table(Query("quality", _names(symbols), 0, _count(sessions), before_ns))
 
     def close(self) -> None:
         self._close()

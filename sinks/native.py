@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from schemas.records import Ints
 
-__all__ = ["Column", "Texts", "native_block"]
+__all__ = ["Column", "Letters", "Texts", "native_block", "taken"]
 
-_TYPES = {"i8": "Int64", "i4": "Int32", "u8": "UInt64", "f8": "Float64"}
+_TYPES = {"i8": "Int64", "i4": "Int32", "u8": "UInt64", "f8": "Float64", "b1": "Bool"}
 _KEY_TYPES: tuple[tuple[int, Any], ...] = ((1 << 8, np.uint8), (1 << 16, np.uint16))
 _KEYS_VERSION = 1
 _OWN_KEYS = 1 << 9
@@ -34,7 +34,21 @@ class Texts:
     index: Ints
 
 
-Column: TypeAlias = NDArray[Any] | Texts
+@dataclass(frozen=True, slots=True, eq=False)
+class Letters:
+    """A String column of texts of one length: their ASCII letters, shape (rows, letters)."""
+
+    letters: NDArray[np.uint8]
+
+
+Column: TypeAlias = NDArray[Any] | Texts | Letters
+
+
+def taken(column: Column, order: NDArray[Any]) -> Column:
+    """Return the rows of a column in ``order`` (positions or a mask)."""
+    if isinstance(column, Texts):
+        return Texts(column.values, column.index[order])
+    return Letters(column.letters[order]) if isinstance(column, Letters) else column[order]
 
 
 def native_block(columns: Mapping[str, Column]) -> bytes:
@@ -45,7 +59,7 @@ def native_block(columns: Mapping[str, Column]) -> bytes:
     ValueError
         The lengths differ, or there are no rows: the format has no such block.
     """
-    lengths = {len(c.index) if isinstance(c, Texts) else len(c) for c in columns.values()}
+    lengths = {_length(c) for c in columns.values()}
     if len(lengths) != 1 or 0 in lengths:
         msg = f"columns without rows or of different lengths: {sorted(lengths)}"
         raise ValueError(msg)
@@ -54,10 +68,25 @@ def native_block(columns: Mapping[str, Column]) -> bytes:
         parts.append(_text(name))
         if isinstance(column, Texts):
             parts += [_text("LowCardinality(String)"), *_low_cardinality(column)]
+        elif isinstance(column, Letters):
+            parts += [_text("String"), _strings(column.letters)]
         else:
             little = np.ascontiguousarray(column, column.dtype.newbyteorder("<"))
             parts += [_text(_TYPES[little.dtype.str[1:]]), little.tobytes()]
     return b"".join(parts)
+
+
+def _length(column: Column) -> int:
+    if isinstance(column, Letters):
+        return len(column.letters)
+    return len(column.index) if isinstance(column, Texts) else len(column)
+
+
+def _strings(letters: NDArray[np.uint8]) -> bytes:
+    """Return texts of one length, each behind that length."""
+    rows, size = letters.shape
+    length = np.frombuffer(_varint(size), np.uint8)
+    return np.hstack((np.broadcast_to(length, (rows, len(length))), letters)).tobytes()
 
 
 def _low_cardinality(column: Texts) -> list[bytes]:

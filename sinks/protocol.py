@@ -11,7 +11,7 @@ __all__ = ["Sink"]
 
 
 class Sink(Protocol):
-    """A place that the frames of a session topic are written to.
+    """A place that the frames of one topic are written to.
 
     Delivery guarantee: at least once on the wire, once to its readers. A frame may be written
     again after a crash; a sink keys what it writes by (run, shard, row number) or by what the row
@@ -46,6 +46,11 @@ class Sink(Protocol):
 
         When it raises, what was taken is not durable and must be read again.
         """
+        ...
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether ``flush`` has something to write although nothing was taken since the last."""
         ...
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ class Query:
         Cut of ready time, inclusive; None for no cut.
     """
 
-    kind: Literal["bars", "sessions"]
+    kind: Literal["bars", "sessions", "gaps", "quality"]
     symbols: tuple[str, ...] | None
     interval_ns: int
     sessions: int
@@ -64,8 +64,8 @@ def answer(store: Store, query: Query) -> bytes:
         "sessions": query.sessions,
         "before_ns": 2**62 if query.before_ns is None else query.before_ns,
     }
-    sql = _BARS if query.kind == "bars" else _SESSIONS
-    return store.arrow(sql.replace("NEWEST", _NEWEST), parameters)
+    sql = _SQL[query.kind].replace("LATEST", _LATEST).replace("NEWEST", _NEWEST)
+    return store.arrow(sql, parameters)
 
 
 _NEWEST = """
@@ -75,25 +75,77 @@ WHERE session != '' AND open_ns < {before_ns:Int64}
 GROUP BY session ORDER BY max(open_ns) DESC LIMIT {sessions:UInt32}
 """
 
-_BARS = """
-SELECT symbol, {interval:String} AS interval, ts_ns, open, high, low, close, volume, revision,
-    session
-FROM bars FINAL
-WHERE ({every:UInt8} OR symbol IN {symbols:Array(String)})
-  AND interval_ns = {interval_ns:Int64} AND ts_ns + interval_ns <= {before_ns:Int64}
-  AND session IN (NEWEST)
-ORDER BY symbol, ts_ns
+# Runs are ordered by what the tape delivered last, which is their last frame.
+_LATEST = """
+SELECT session, argMax(run, (generation, frame)) FROM frames
+WHERE session IN (NEWEST) GROUP BY session
 """
 
-# Runs are ordered by what the tape delivered last, which is their last frame.
+# Where a source sent bars of a length that is derived, too, the source's come.
+_BARS = """
+SELECT symbol, {interval:String} AS interval, ts_ns, open, high, low, close, volume, revision,
+    session, vwap, count, quality
+FROM (
+    SELECT symbol, ts_ns, open, high, low, close, volume, revision, session,
+        CAST(NULL, 'Nullable(Float64)') AS vwap, CAST(NULL, 'Nullable(Int32)') AS count,
+        CAST(NULL, 'Nullable(Float64)') AS quality, 0 AS is_derived
+    FROM bars FINAL
+    WHERE ({every:UInt8} OR symbol IN {symbols:Array(String)})
+      AND interval_ns = {interval_ns:Int64} AND ts_ns + interval_ns <= {before_ns:Int64}
+      AND session IN (NEWEST)
+    UNION ALL
+    SELECT symbol, ts_ns, open, high, low, close, volume, revision, session,
+        if(isNaN(vwap), NULL, vwap), CAST(count, 'Nullable(Int32)'),
+        CAST(quality, 'Nullable(Float64)'), 1
+    FROM derived FINAL
+    WHERE ({every:UInt8} OR symbol IN {symbols:Array(String)})
+      AND interval_ns = {interval_ns:Int64} AND ts_ns + length_ns <= {before_ns:Int64}
+      AND session IN (NEWEST)
+)
+ORDER BY symbol, ts_ns, is_derived
+LIMIT 1 BY symbol, ts_ns
+"""
+
 _SESSIONS = """
 SELECT s.session AS session, s.run AS run, s.mode AS mode, s.open_ns AS open_ns,
     s.close_ns AS close_ns, s.closed AS closed, s.incomplete AS incomplete, s.reason AS reason,
     s.rows AS rows, s.bars AS bars, s.expected AS expected, s.received AS received,
     s.no_trade AS no_trade, s.missing AS missing
 FROM sessions AS s
-WHERE s.session IN (NEWEST)
-  AND (s.session, s.run) IN (
-      SELECT session, argMax(run, (generation, frame)) FROM frames GROUP BY session)
+WHERE (s.session, s.run) IN (LATEST)
 ORDER BY s.open_ns
 """
+
+# An open frame tells again what was told before it, unless the coverage never became complete.
+_GAPS = """
+SELECT g.session AS session, g.symbol AS symbol, g.start_ns AS start_ns, g.end_ns AS end_ns,
+    g.status AS status, g.attempt AS attempt, g.request AS request, g.clock_ns AS clock_ns,
+    CAST(row_number() OVER (
+        PARTITION BY g.session, g.symbol ORDER BY g.frame, g.number) - 1, 'Int64') AS number,
+    g.run AS run
+FROM gaps AS g FINAL
+WHERE (g.session, g.run) IN (LATEST)
+  AND ({every:UInt8} OR g.symbol IN {symbols:Array(String)})
+  AND (g.event != 'open' OR
+      (g.session, g.run, g.symbol, g.start_ns, g.end_ns, g.status, g.attempt, g.request) NOT IN (
+      SELECT session, run, symbol, start_ns, end_ns, status, attempt, request
+      FROM gaps WHERE event != 'open'))
+ORDER BY session, symbol, number
+"""
+
+# What is known of minutes to come does not count before they are over.
+_QUALITY = """
+SELECT * EXCEPT letters FROM (
+SELECT m.session AS session, m.symbol AS symbol, m.expected AS expected, m.traded AS traded,
+    m.filled AS filled, m.no_trade AS no_trade, m.missing AS missing, m.given_up AS given_up,
+    m.quality AS quality, replaceAll(m.statuses, '-', '') AS letters,
+    concat(substring(letters, 1, m.expected), repeat('p', length(letters) - m.expected))
+        AS statuses,
+    m.run AS run
+FROM minutes AS m FINAL
+WHERE (m.session, m.run) IN (LATEST)
+  AND ({every:UInt8} OR m.symbol IN {symbols:Array(String)})
+)
+ORDER BY session, symbol
+"""
+_SQL = {"bars": _BARS, "sessions": _SESSIONS, "gaps": _GAPS, "quality": _QUALITY}

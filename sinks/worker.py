@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from sinks.protocol import Sink
 from streams.errors import BrokerError, SessiontapeError
-from streams.positions import Delivered, FrameReader
-from streams.settings import Settings
-from streams.topics import Topics
+from streams.positions import Delivered
 
-__all__ = ["Frames", "has_caught_up", "run"]
+__all__ = ["Frames", "Line", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +53,28 @@ class Frames(Protocol):
         ...
 
 
+class Line(NamedTuple):
+    """A topic that is read, and the sink that its frames go into.
+
+    Attributes
+    ----------
+    name
+        What its positions are called in the log; empty for the session topic.
+    """
+
+    sink: Sink
+    reader: Frames
+    name: str = ""
+
+
 def run(
-    sink: Sink,
-    reader: Frames,
+    lines: Sequence[Line],
     stopping: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Write the frames of ``reader`` into ``sink`` until ``stopping()``, then flush and commit.
+    """Write the frames of each line into its sink until ``stopping()``, then flush and commit.
+
+    One thread reads them in turn, and waits, where none has a frame, for the first.
 
     Raises
     ------
@@ -70,103 +83,113 @@ def run(
     HistoryError
         The store did not take a batch: it is read again at the next start.
     """
-    reader.assign(sink.resume(reader.committed(), reader.starts()))
-    batch = _Batch(sink, reader, clock)
+    batches = [_Batch(line, clock) for line in lines]
+    for sink, reader, _ in lines:
+        reader.assign(sink.resume(reader.committed(), reader.starts()))
+    report = _Report(batches, clock)
+    came = 0
     while not stopping():
+        wait_s = 0.0 if came else POLL_S
+        came = 0
         try:
-            delivered = reader.poll(POLL_S)
+            for batch in batches:
+                came += batch.poll(wait_s)
+                wait_s = 0.0
         except SessiontapeError:
-            batch.flush()
-            raise
-        for item in delivered:
-            batch.take(item)
-            if batch.is_due():  # a poll may bring many batches
+            for batch in batches:
                 batch.flush()
-        if batch.is_due():
-            batch.flush()
-        batch.report()
-    batch.flush()
-
-
-def has_caught_up(settings: Settings) -> bool:
-    """Tell whether the sink has stored every frame that is on the session topic now.
-
-    Raises
-    ------
-    TopicError, BrokerError
-        The topic can't be read.
-    """
-    with FrameReader(settings, group=Topics(settings.namespace).sink) as reader:
-        committed = reader.committed()
-        # Not the end of the partition: behind the last frame come markers of transactions.
-        return all(
-            last is None or (committed[shard] or 0) > last.offset
-            for shard, last in reader.last().items()
-        )
+            raise
+        report.tell()
+    for batch in batches:
+        batch.flush()
 
 
 class _Batch:
-    """What was read and is not yet durable, and the positions that are."""
+    """What was read of a line and is not yet durable, and the positions that are."""
 
-    def __init__(self, sink: Sink, reader: Frames, clock: Callable[[], float]) -> None:
-        self._sink = sink
-        self._reader = reader
+    def __init__(self, line: Line, clock: Callable[[], float]) -> None:
+        self.sink, self.reader, self.name = line
+        self.positions: dict[int, int] = {}
+        self.rows_written = 0
         self._clock = clock
         self._rows = 0
         self._since: float | None = None
-        self._positions: dict[int, int] = {}
+        self._is_end = False
         self._uncommitted: dict[int, int] = {}
-        self._reported_at = clock()
-        self._rows_since_report = 0
 
-    def take(self, delivered: Delivered) -> None:
-        """Hand a frame to the sink."""
-        self._sink.write((delivered,))
-        self._rows += delivered.frame.rows
-        if self._since is None:
-            self._since = self._clock()
-
-    def is_due(self) -> bool:
-        """Tell whether the batch is large or old enough to be written."""
-        if self._since is None:
-            return bool(self._uncommitted)
-        return self._rows >= BATCH_ROWS or self._clock() - self._since >= BATCH_S
+    def poll(self, wait_s: float) -> int:
+        """Take the frames that came, and write what is due; return how many came."""
+        delivered = self.reader.poll(wait_s)
+        for item in delivered:
+            self._take(item)
+            if self._is_due():  # a poll may bring many batches
+                self.flush()
+        if self._is_due():
+            self.flush()
+        return len(delivered)
 
     def flush(self) -> None:
         """Write the batch, then commit the offsets behind it."""
         if self._since is not None:
-            done = self._sink.flush()
-            self._positions.update(done)
+            done = self.sink.flush()
+            self.positions.update(done)
             self._uncommitted.update(done)
-            self._rows_since_report += self._rows
-            self._rows, self._since = 0, None
+            self.rows_written += self._rows
+            self._rows, self._is_end = 0, False
+            self._since = self._clock() if self.sink.is_behind else None
         if not self._uncommitted:
             return
         try:
-            self._reader.commit(self._uncommitted)
+            self.reader.commit(self._uncommitted)
         except BrokerError as exc:
             # The rows are in the store: only the commit has to be made up for.
             log.warning("commit put off: %s", exc)
         else:
             self._uncommitted.clear()
 
-    def report(self) -> None:
-        """Log progress and lag every ``REPORT_S``."""
+    def _take(self, delivered: Delivered) -> None:
+        self.sink.write((delivered,))
+        self._rows += delivered.frame.rows
+        self._is_end |= delivered.frame.event == "end"
+        if self._since is None:
+            self._since = self._clock()
+
+    def _is_due(self) -> bool:
+        """Tell whether the batch is large or old enough to be written, or nothing more comes."""
+        if self._since is None:
+            return bool(self._uncommitted)
+        is_old = self._clock() - self._since >= BATCH_S
+        return self._rows >= BATCH_ROWS or is_old or self._is_end
+
+
+class _Report:
+    """Logs progress and lag every ``REPORT_S``."""
+
+    def __init__(self, batches: Sequence[_Batch], clock: Callable[[], float]) -> None:
+        self._batches = batches
+        self._clock = clock
+        self._at = clock()
+        self._rows = 0
+
+    def tell(self) -> None:
+        """Log a line if it is time."""
         now = self._clock()
-        took_s = now - self._reported_at
+        took_s = now - self._at
         if took_s < REPORT_S:
             return
+        rows = sum(batch.rows_written for batch in self._batches)
+        lag, positions = 0, []
         try:
-            ends = self._reader.ends()
+            for batch in self._batches:
+                done = sorted(batch.positions.items())
+                ends = batch.reader.ends() if done else {}
+                lag += sum(ends[shard] - offset for shard, offset in done)
+                positions += [f"{batch.name}{shard}:{offset}" for shard, offset in done]
         except BrokerError as exc:
             log.warning("lag unknown: %s", exc)
         else:
-            lag = {s: end - self._positions[s] for s, end in ends.items() if s in self._positions}
             log.info(
                 "rows=%d rows_per_s=%.0f lag_offsets=%d positions=%s",
-                self._rows_since_report,
-                self._rows_since_report / took_s,
-                sum(lag.values()),
-                " ".join(f"{s}:{offset}" for s, offset in sorted(self._positions.items())),
+                *(rows - self._rows, (rows - self._rows) / took_s, lag, " ".join(positions)),
             )
-        self._reported_at, self._rows_since_report = now, 0
+        self._at, self._rows = now, rows

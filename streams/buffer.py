@@ -7,9 +7,17 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import BarColumns, Coverage, Longs, empty_ints, empty_longs
+from schemas.records import BarColumns, Coverage, Ints, Longs, empty_ints, empty_longs
 from streams.calendar import Session
-from streams.merge import Index, concatenate, merge_bars, ready_ns, same_values, sort_bars
+from streams.merge import (
+    Index,
+    concatenate,
+    merge_bars,
+    ready_ns,
+    renumbered,
+    same_values,
+    sort_bars,
+)
 
 __all__ = ["SessionBuffer"]
 
@@ -51,9 +59,40 @@ class SessionBuffer:
         """Symbols that were answered, but for which no source could say what there is, sorted."""
         return tuple(sorted(self._vouched.rest - self._answered.rest))
 
+    def lacks_none(self, ends: Longs, interval_ns: int, symbols: int) -> bool:
+        """Tell whether there is a bar of every symbol at each of some ready times, cheaply.
+
+        Nothing is out yet. No is no proof that one lacks: other rows may stand between.
+        """
+        rows = self._merge()
+        if len(rows) != len(ends) * symbols:
+            return False
+        if not len(rows):
+            return True
+        # Of each (symbol, ready time) there is one row where all have one length.
+        starts = np.searchsorted(self._ready, ends)
+        return bool(
+            np.array_equal(starts, symbols * np.arange(len(ends)))
+            and self._ready[-1] == ends[-1]
+            and (rows.interval_ns == interval_ns).all()
+        )
+
+    def rows(self) -> BarColumns:
+        """Return the rows that came and are not out, in order."""
+        return self._merge().take(slice(self._at, None))
+
     def add(self, rows: BarColumns) -> None:
         """Take rows of this session that are not out, in the order in which they came."""
         self._parts.append(rows)
+
+    def rename(self, places: Ints, symbols: Iterable[str]) -> None:
+        """Have other symbols from now on; ``places`` are the new numbers by the old ones."""
+        self.released = [renumbered(rows, places) for rows in self.released]
+        self._parts = [renumbered(rows, places) for rows in (self.rows(),) if len(rows)]
+        self._rows, self._ready, self._at = None, np.empty(0, np.int64), 0
+        names = set(symbols)
+        for cover in (self._answered, self._vouched):
+            cover.rename(names)
 
     def cover(self, coverage: Coverage) -> None:
         """Take what a source answered."""
@@ -141,8 +180,14 @@ class _Cover:
     def __init__(self, session: Session, symbols: Iterable[str]) -> None:
         self.rest = set(symbols)
         """Symbols that are not."""
+        self._all = set(self.rest)
         self._session = session
         self._pieces: dict[str, list[tuple[int, int]]] = {}
+
+    def rename(self, symbols: set[str]) -> None:
+        """Have other symbols; those that are new are not covered."""
+        self.rest = (self.rest & symbols) | (symbols - self._all)
+        self._all = set(symbols)
 
     def add(self, coverage: Coverage) -> None:
         """Take the interval of a coverage."""

@@ -6,7 +6,6 @@ and what is committed for the group is only where to begin reading.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 import threading
@@ -19,14 +18,14 @@ from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
 from schemas import Command
-from streams.control import ControlReader
+from streams.assignment import Assignment
 from streams.errors import BrokerError, SessiontapeError
-from streams.kafka import admin, check_topics
+from streams.kafka import admin, check_topics, report_uncut
 from streams.owner import Owner
 from streams.positions import FrameReader
 from streams.settings import Settings, load
 from streams.topics import Topics
-from streams.worker import fail, make_app, run_app
+from streams.worker import make_app, run_app
 
 __all__ = ["Coordinator"]
 
@@ -62,15 +61,9 @@ class Coordinator:
         self._admin: AdminClient = admin(settings)
         self._readers: dict[str, FrameReader] = {}
         self._asking = threading.Lock()
-        self._owners: dict[int, tuple[int, Owner, asyncio.Task[None]]] = {}
-        self._command: Command | None = None
         self._paused: set[int] = set()
-        self._control = ControlReader(settings, self._commanded, self._unheard)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.app = make_app(settings, self.topics.coordinator)
-        self.app.on_partitions_assigned.connect(self._assigned, weak=False)
-        self.app.on_partitions_revoked.connect(self._revoked, weak=False)
-        self.app.task(self._begin)
+        self._assignment = Assignment(settings, self.app, self.topics.raw_bars, self._owner)
         self.app.timer(RESUME_S)(self._resume)
         self.app.agent(self.app.topic(self.topics.raw_bars))(self._bars)
 
@@ -81,70 +74,14 @@ class Coordinator:
     async def _bars(self, stream: Any) -> None:
         """Hand every message of ``raw.bars`` to the owner of its shard."""
         async for event in stream.noack().events():
-            message = event.message
-            generation, owner, _ = self._owners.get(message.partition, (None, None, None))
-            if owner is None or message.generation_id != generation:
-                continue  # of an assignment that is over
-            try:
-                await owner.take(message.offset, message.value)
-            except Exception as exc:  # noqa: BLE001 - it ends the process, whatever it is
-                await fail(self.app, exc)
-                return
-            self._pause_if_full(message.partition, owner)
+            owner = await self._assignment.hand(event.message)
+            if owner is not None:
+                self._pause_if_full(event.message.partition, owner)
 
-    async def _begin(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._control.start()
-
-    def _commanded(self, command: Command) -> None:
-        """Take a command, in the thread of the control topic."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._command_all, command)
-
-    def _unheard(self, exc: Exception) -> None:
-        """End the process when commands can't be read, in the thread of the control topic."""
-        if self._loop is not None:
-            asyncio.run_coroutine_threadsafe(fail(self.app, exc), self._loop)
-
-    def _command_all(self, command: Command) -> None:
-        if self._command is None or command.version > self._command.version:
-            self._command = command
-            for _, owner, _ in self._owners.values():
-                owner.command(command)
-
-    async def _assigned(self, app: Any, assigned: Iterable[TP], **_: Any) -> None:
-        await self._let_go()
-        for place in sorted(assigned):
-            if place.topic == self.topics.raw_bars:
-                self._own(place.partition, app.consumer_generation_id)
-
-    async def _revoked(self, *_: Any, **__: Any) -> None:
-        await self._let_go()
-
-    def _own(self, shard: int, generation: int) -> None:
-        owner = Owner(
+    def _owner(self, shard: int) -> Owner:
+        return Owner(
             self._settings, shard, self._shards, readers_at=self._readers_at, tidy=self._tidy
         )
-        if self._command is not None:
-            owner.command(self._command)
-        task = asyncio.get_running_loop().create_task(self._owned(owner))
-        self._owners[shard] = (generation, owner, task)
-
-    async def _owned(self, owner: Owner) -> None:
-        try:
-            await owner.run()
-        except asyncio.CancelledError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - it ends the process, whatever it is
-            await fail(self.app, exc)
-
-    async def _let_go(self) -> None:
-        owners, self._owners = self._owners, {}
-        for _, owner, task in owners.values():
-            owner.close()
-            task.cancel()
-        tasks = [task for _, _, task in owners.values()]
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _pause_if_full(self, shard: int, owner: Owner) -> None:
         if owner.backlog > BACKLOG and owner.is_idle and shard not in self._paused:
@@ -154,7 +91,7 @@ class Coordinator:
 
     async def _resume(self) -> None:
         """Read those partitions again whose shard has a run now, or another owner."""
-        owners = {shard: owner for shard, (_, owner, _) in self._owners.items()}
+        owners = self._assignment.owners
         ready = {s for s in self._paused if s not in owners or owners[s].backlog <= BACKLOG}
         if ready:
             self._paused -= ready
@@ -188,12 +125,7 @@ class Coordinator:
         if delete_before > 0:
             places.append(TopicPartition(self.topics.session, shard, delete_before))
         for place, done in self._admin.delete_records([p for p in places if p.offset > 0]).items():
-            done.add_done_callback(partial(_report, place))
-
-
-def _report(place: TopicPartition, done: Any) -> None:
-    if (error := done.exception()) is not None:
-        log.warning("%s[%d] can't be cut: %s", place.topic, place.partition, error)
+            done.add_done_callback(partial(report_uncut, place))
 
 
 def main() -> None:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from schemas import Frame
 from schemas.registry import codec_for
-from streams.errors import BrokerError, DecodeError, HoleError, SessiontapeError
-from streams.kafka import check_topics, consumer_config
+from streams.errors import BrokerError, DecodeError, HoleError, SessiontapeError, TopicError
+from streams.intervals import interval_ns
+from streams.kafka import MissingTopicError, check_topics, consumer_config
 from streams.settings import Settings
 from streams.topics import Topics
 
@@ -53,11 +61,17 @@ class FrameReader:
         Partitions to read; default all.
     topic
         Topic of the frames; default the session topic of the namespace.
+    derived
+        Lengths of derived bars whose topics are read too, by the same consumer: with ``n``
+        partitions, partition ``p`` of the ``k``-th (from 1) is shard ``k * n + p``, in its frames
+        too, and these say the length of their bars as ``interval_ns``.
+    most
+        Frames that a poll gives at most.
 
     Raises
     ------
     TopicError
-        There is no such topic.
+        There is no such topic, or they differ in their partitions.
     """
 
     def __init__(
@@ -66,12 +80,23 @@ class FrameReader:
         group: str = "",
         shards: Iterable[int] | None = None,
         topic: str = "",
+        *,
+        derived: Sequence[str] = (),
+        most: int = 65,
     ) -> None:
         topics = Topics(settings.namespace)
         self.topic = topic or topics.session
-        self.shards = tuple(
-            range(check_topics(settings, (topics.session,))) if shards is None else shards
-        )
+        self._topics = (self.topic, *map(topics.derived, derived))
+        self._lengths = (0, *map(interval_ns, derived))
+        if derived:
+            self._partitions = _partitions(settings, topics, derived)
+            self.shards = tuple(range(self._partitions * len(self._topics)))
+        else:
+            self._partitions = 0
+            self.shards = tuple(
+                range(check_topics(settings, (topics.session,))) if shards is None else shards
+            )
+        self._most = most
         self._group = group
         self._codec = codec_for(settings.schema_registry_url)
         self._next: dict[int, tuple[int, int]] = {}
@@ -98,7 +123,7 @@ class FrameReader:
         """Read on from these offsets, one a shard; what came before is forgotten."""
         self._next.clear()
         self._error = None
-        self._consumer.assign([TopicPartition(self.topic, s, o) for s, o in offsets.items()])
+        self._consumer.assign([self._place(s, o) for s, o in offsets.items()])
 
     def poll(self, timeout_s: float = 1.0) -> list[Delivered]:
         """Return the frames that came, those of a shard in order; empty after ``timeout_s``.
@@ -119,7 +144,8 @@ class FrameReader:
         if first is None:
             return []
         taken: list[Delivered] = []
-        for message in (first, *self._consumer.consume(64, 0)):
+        more = self._consumer.consume(self._most - 1, 0) if self._most > 1 else ()
+        for message in (first, *more):
             try:
                 delivered = self._take(message)
             except SessiontapeError as exc:
@@ -158,12 +184,15 @@ class FrameReader:
 
     def committed(self) -> dict[int, int | None]:
         """Return the offsets that the group has committed, None where it has none."""
-        wanted = [TopicPartition(self.topic, shard) for shard in self.shards]
+        wanted = [self._place(shard) for shard in self.shards]
         try:
             found = self._consumer.committed(wanted, METADATA_TIMEOUT_S)
         except KafkaException as exc:
             raise _broker_error("committed offsets can't be read", exc) from exc
-        return {tp.partition: tp.offset if tp.offset >= 0 else None for tp in found}
+        return {
+            shard: tp.offset if tp.offset >= 0 else None
+            for shard, tp in zip(self.shards, found, strict=True)
+        }
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Commit offsets for the group, synchronously.
@@ -173,7 +202,7 @@ class FrameReader:
         BrokerError
             The broker did not take them.
         """
-        places = [TopicPartition(self.topic, s, o) for s, o in offsets.items()]
+        places = [self._place(s, o) for s, o in offsets.items()]
         try:
             if places:
                 self._consumer.commit(offsets=places, asynchronous=False)
@@ -184,8 +213,22 @@ class FrameReader:
         """Leave the brokers."""
         self._consumer.close()
 
+    def _place(self, shard: int, offset: int = OFFSET_INVALID) -> TopicPartition:
+        """Return where the frames of a shard stand."""
+        if not self._partitions:
+            return TopicPartition(self.topic, shard, offset)
+        number, partition = divmod(shard, self._partitions)
+        return TopicPartition(self._topics[number], partition, offset)
+
+    def _shard(self, message: Message) -> int:
+        """Return the number of the shard that a message belongs to."""
+        partition = cast("int", message.partition())
+        if not self._partitions:
+            return partition
+        return self._topics.index(cast("str", message.topic())) * self._partitions + partition
+
     def _watermarks(self, shard: int) -> tuple[int, int]:
-        place = TopicPartition(self.topic, shard)
+        place = self._place(shard)
         deadline = time.monotonic() + METADATA_TIMEOUT_S
         while True:
             try:
@@ -193,7 +236,7 @@ class FrameReader:
             except KafkaException as exc:
                 # A topic that was just made, or a broker that just came back, has no leader yet.
                 if exc.args[0].code() not in _WITHOUT_LEADER or time.monotonic() > deadline:
-                    what = f"offsets of {self.topic}[{shard}] can't be read"
+                    what = f"offsets of {place.topic}[{place.partition}] can't be read"
                     raise _broker_error(what, exc) from exc
                 time.sleep(LEADER_POLL_S)
             else:
@@ -201,7 +244,7 @@ class FrameReader:
 
     def _last_between(self, shard: int, start: int, end: int) -> Delivered | None:
         """Return the last frame in offsets [start, end), all of which are decided."""
-        place = TopicPartition(self.topic, shard, start)
+        place = self._place(shard, start)
         self._consumer.assign([place])
         last: Message | None = None
         deadline = time.monotonic() + METADATA_TIMEOUT_S
@@ -218,7 +261,8 @@ class FrameReader:
                 return None if last is None else self._decoded(last)
             else:
                 self._raise_if_over(message)
-        msg = f"the last frame of {self.topic}[{shard}] did not come in {METADATA_TIMEOUT_S} s"
+        where = f"{place.topic}[{place.partition}]"
+        msg = f"the last frame of {where} did not come in {METADATA_TIMEOUT_S} s"
         raise BrokerError(msg)
 
     def _take(self, message: Message) -> Delivered | None:
@@ -240,24 +284,33 @@ class FrameReader:
 
     def _decoded(self, message: Message) -> Delivered:
         partition, offset = cast("int", message.partition()), cast("int", message.offset())
+        shard = self._shard(message)
+        topic = self._place(shard).topic
         record = self._codec.decode(
             message.value(),
-            topic=self.topic,
+            topic=topic,
             partition=partition,
             offset=offset,
         )
         if not isinstance(record, Frame) or record.shard != partition:
             reason = f"a {type(record).__name__} that is no frame of this shard"
-            raise DecodeError(reason, topic=self.topic, partition=partition, offset=offset)
+            raise DecodeError(reason, topic=topic, partition=partition, offset=offset)
+        if self._partitions:
+            length_ns = self._lengths[shard // self._partitions] or record.interval_ns
+            shards = len(self.shards)
+            record = replace(record, shard=shard, shards=shards, interval_ns=length_ns)
         return Delivered(record, offset)
 
     def _hole(self, what: str, shard: int, expected: int, got: int) -> HoleError:
-        return HoleError(what, topic=self.topic, partition=shard, expected=expected, got=got)
+        place = self._place(shard)
+        return HoleError(
+            what, topic=place.topic, partition=place.partition, expected=expected, got=got
+        )
 
     def _raise_if_over(self, message: Message) -> None:
         error = cast("KafkaError", message.error())
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            shard, asked = cast("int", message.partition()), cast("int", message.offset())
+            shard, asked = self._shard(message), cast("int", message.offset())
             raise self._hole("offset", shard, asked, self._watermarks(shard)[0])
         if error.fatal() or error.code() in (
             KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -267,6 +320,21 @@ class FrameReader:
             msg = f"{self.topic} can't be read: {error.str()}"
             raise BrokerError(msg)
         log.debug("reading %s goes on after: %s", self.topic, error.str())
+
+
+def _partitions(settings: Settings, topics: Topics, derived: Sequence[str]) -> int:
+    """Return the partitions that the session topic and those of derived bars have."""
+    partitions = check_topics(settings, (topics.session,))
+    for length in derived:
+        try:
+            check_topics(settings, {topics.derived(length): partitions})
+        except MissingTopicError as exc:
+            msg = (
+                f"{topics.namespace} has no bars of {length}: name it in "
+                "SESSIONTAPE_DERIVED_INTERVALS and start its upkeep by `sessiontape up`"
+            )
+            raise TopicError(msg) from exc
+    return partitions
 
 
 def _broker_error(what: str, exc: KafkaException) -> BrokerError:

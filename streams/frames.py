@@ -66,6 +66,7 @@ def mark(
     until_ns: int,
     symbols: int,
     interval_ns: int,
+    no_trade: Ints | None = None,
 ) -> Slices:
     """Return the slices of rows that are due.
 
@@ -83,6 +84,8 @@ def mark(
         Number of symbols of the shard.
     interval_ns
         Length of the bars that are expected.
+    no_trade
+        How many symbols had no trade, by ready time, shape (expected,); None for none.
     """
     ready = ready_ns(fresh)
     is_first = np.ones(len(ready), np.bool_)
@@ -104,6 +107,9 @@ def mark(
     is_expected = np.isin(slice_ns, expected_ends, assume_unique=True)
     expected = np.where(is_expected, symbols, 0)
     received = np.where(is_expected, bars, 0)
+    quiet = np.zeros(len(slice_ns), np.int64)
+    if no_trade is not None:
+        quiet[is_expected] = no_trade
     late = np.zeros(len(slice_ns), np.int64)
     if corrections:
         late[0] = corrections
@@ -113,8 +119,8 @@ def mark(
         slice_corrections=late.astype(np.int32),
         slice_expected=expected.astype(np.int32),
         slice_received=received.astype(np.int32),
-        slice_no_trade=np.zeros(len(slice_ns), np.int32),
-        slice_missing=(expected - received).astype(np.int32),
+        slice_no_trade=quiet.astype(np.int32),
+        slice_missing=(expected - received - quiet).astype(np.int32),
     )
 
 

@@ -14,16 +14,27 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import Bar, BarBlock, BarColumns, Coverage, Ints, Longs, Record
+from schemas.records import (
+    Bar,
+    BarBlock,
+    BarColumns,
+    Coverage,
+    DataRequest,
+    Ints,
+    Longs,
+    Record,
+)
 from streams.errors import ConfigError
 from streams.intervals import interval_ns
-from streams.merge import bars_of, faults, ready_ns
+from streams.merge import bars_of, faults, ready_ns, renumbered
 from streams.plan import Plan
 from streams.topics import shard_of
 
-__all__ = ["Clock", "Inbox", "Rejection"]
+__all__ = ["Arrival", "Clock", "Inbox", "Noted", "Rejection"]
 
 Mask: TypeAlias = NDArray[np.bool_]
+Wanted: TypeAlias = Callable[[str, BarColumns], Mask | None]
+"""Given the request that rows answer: which of them it may bring; None for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,39 @@ class Clock:
     clock_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Rows of one session that came.
+
+    Attributes
+    ----------
+    number
+        Number of the session.
+    rows
+        The rows, in the order in which they came.
+    request
+        Id of the request that they answer; empty for none.
+    is_new
+        Whether no earlier owner has looked at them.
+    is_late
+        Whether they are from behind the clock: those are kept for `Inbox.take_late`.
+    """
+
+    number: int
+    rows: BarColumns
+    request: str
+    is_new: bool
+    is_late: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A coverage, or a request that somebody has sent for the shard; see `Arrival`."""
+
+    record: Coverage | DataRequest
+    is_new: bool
+
+
 class Inbox:
     """Messages of one raw partition, in the order of offsets."""
 
@@ -90,8 +134,6 @@ class Inbox:
         """Names of the sources, as the source columns of the rows count them."""
         self.taken = 0
         """Offset behind which every message has been looked at."""
-        self.coverages: list[Coverage] = []
-        """Coverage that came and was not handed on yet."""
         self.rejections: list[Rejection] = []
         """What was refused and has not been put on ``rejected`` yet."""
         self._late: list[tuple[BarColumns, _Rows]] = []
@@ -132,8 +174,13 @@ class Inbox:
         Nor does what an earlier owner had looked at, whether it has come again by now or not.
         """
         self._held.clear()
-        self._late, self.coverages, self.sources = [], [], []
+        self._late, self.sources = [], []
         self._seen_before, self._begins = 0, self.taken
+
+    def rename(self, places: Ints) -> None:
+        """Have other symbols from now on; ``places`` are the new numbers by the old ones."""
+        late = [(renumbered(rows, places), places[rows.symbol] >= 0, o) for rows, o in self._late]
+        self._late = [(rows, o.take(np.flatnonzero(kept))) for rows, kept, o in late if len(rows)]
 
     def keep(self, clock_ns: int) -> int:
         """Return the first offset that still holds a row or a coverage beyond the clock."""
@@ -142,21 +189,29 @@ class Inbox:
             held.popleft()
         return held[0][0] if held else self.taken
 
-    def sort(self, plan: Plan, at: Clock) -> Iterator[tuple[int, BarColumns]]:
-        """Look at what came in; give the rows that are to come, by number of session."""
+    @property
+    def has_late(self) -> bool:
+        """Whether rows from behind the clock wait to be taken."""
+        return bool(self._late)
+
+    def sort(
+        self, plan: Plan, at: Clock, is_wanted: Wanted = lambda _, __: None
+    ) -> Iterator[Arrival | Noted]:
+        """Look at what came in; give it in the order in which it came, rows by session."""
         ones: list[tuple[int, Bar]] = []
         while self._queue:
             offset, record = self._queue.popleft()
             if offset < self._begins:
                 continue
+            if offset == self._seen_before or not isinstance(record, Bar):
+                yield from self._sort_ones(ones, plan, at, is_wanted)
+                ones = []
             if isinstance(record, Bar):
                 ones.append((offset, record))
             else:
-                yield from self._sort_ones(ones, plan, at)
-                ones = []
-                yield from self._sort_one(offset, record, plan, at)
+                yield from self._sort_one(offset, record, plan, at, is_wanted)
             self.taken = max(self.taken, offset + 1)
-        yield from self._sort_ones(ones, plan, at)
+        yield from self._sort_ones(ones, plan, at, is_wanted)
 
     def take_late(self, is_outdone: Callable[[BarColumns], Mask]) -> list[BarColumns]:
         """Return the rows from behind the clock that came since the last call, as they came.
@@ -174,17 +229,19 @@ class Inbox:
         return found
 
     def _sort_one(
-        self, offset: int, record: Record | Rejection, plan: Plan, at: Clock
-    ) -> Iterator[tuple[int, BarColumns]]:
+        self, offset: int, record: Record | Rejection, plan: Plan, at: Clock, is_wanted: Wanted
+    ) -> Iterator[Arrival | Noted]:
         if isinstance(record, BarBlock):
             if record.run in ("", at.run):
                 offsets = np.broadcast_to(np.int64(offset), len(record))
                 source = np.int32(self._number_of(record.source))
-                yield from self._sort_rows(_Rows(offsets, record, source, None), plan, at)
-        elif isinstance(record, Coverage):
+                came = _Rows(offsets, record, source, None)
+                yield from self._sort_rows(came, plan, at, is_wanted)
+        elif isinstance(record, Coverage | DataRequest):
             if record.run in ("", at.run):
-                self.coverages.append(record)
-                self._held.append((offset, min(record.end_ns, int(plan.closes[-1]))))
+                if isinstance(record, Coverage):
+                    self._held.append((offset, min(record.end_ns, int(plan.closes[-1]))))
+                yield Noted(record, offset >= self._seen_before)
         elif isinstance(record, Rejection):
             self._refuse(record)
         else:
@@ -192,15 +249,16 @@ class Inbox:
             self._refuse(Rejection(offset, f"a {kind} does not belong on this topic", record))
 
     def _sort_ones(
-        self, ones: list[tuple[int, Bar]], plan: Plan, at: Clock
-    ) -> Iterator[tuple[int, BarColumns]]:
+        self, ones: list[tuple[int, Bar]], plan: Plan, at: Clock, is_wanted: Wanted
+    ) -> Iterator[Arrival]:
         """Sort messages of one row each together: one by one each would cost a whole block."""
         good = [(o, bar) for o, bar in ones if bar.run in ("", at.run) and self._is_sound(o, bar)]
         if good:
             offsets = np.array([offset for offset, _ in good])
             bars = [bar for _, bar in good]
             sources = np.array([self._number_of(bar.source) for bar in bars], np.int32)
-            yield from self._sort_rows(_Rows(offsets, _block(bars), sources, bars), plan, at)
+            came = _Rows(offsets, _block(bars), sources, bars)
+            yield from self._sort_rows(came, plan, at, is_wanted)
 
     def _is_sound(self, offset: int, bar: Bar) -> bool:
         try:
@@ -210,13 +268,19 @@ class Inbox:
             return False
         return True
 
-    def _sort_rows(self, came: _Rows, plan: Plan, at: Clock) -> Iterator[tuple[int, BarColumns]]:
+    def _sort_rows(
+        self, came: _Rows, plan: Plan, at: Clock, is_wanted: Wanted
+    ) -> Iterator[Arrival]:
         rows = bars_of(came.block, plan.numbers, came.sources)
         ready = ready_ns(rows)
         number = np.searchsorted(plan.opens, rows.ts_ns, "right") - 1
         # What an earlier owner looked at is out if it is behind the clock, or was refused then.
         stays = (came.offsets >= self._seen_before) | (ready > at.clock_ns)
-        for reason, mask in _reasons(came.block, rows, number, plan, at):
+        request = came.block.request
+        reasons = list(_reasons(came.block, rows, number, plan, at))
+        if request and (wanted := is_wanted(request, rows)) is not None:
+            reasons.append((f"no minute that is missing, and {request} asks for", ~wanted))
+        for reason, mask in reasons:
             bad = mask & stays
             if bad.any():
                 stays &= ~bad
@@ -226,17 +290,19 @@ class Inbox:
         if len(rows) == 0:
             return
         self._hold(came.offsets if stays.all() else came.offsets[stays], ready)
+        is_new = int(came.offsets[0]) >= self._seen_before
         if at.is_open:
             late = (ready <= at.clock_ns) & (number == at.number)
             if late.any():
                 origin = came.take(np.flatnonzero(stays)[late])
                 self._late.append((rows.take(late), origin))
+                yield Arrival(at.number, self._late[-1][0], request, is_new, is_late=True)
                 rows, number = rows.take(~late), number[~late]
         first, last = (int(number.min()), int(number.max())) if len(rows) else (0, -1)
         for session in range(first, last + 1):
             part = rows if first == last else rows.take(number == session)
             if len(part):
-                yield session, part
+                yield Arrival(session, part, request, is_new, is_late=False)
 
     def _refuse_rows(self, came: _Rows, bad: Mask, reason: str) -> None:
         """Refuse rows: of a block together, messages of one row one by one."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -22,7 +23,10 @@ __all__ = [
     "create_topics",
     "first_offset",
     "producer_config",
+    "report_uncut",
 ]
+
+log = logging.getLogger(__name__)
 
 Config: TypeAlias = dict[str, str | int | float | bool]
 
@@ -124,7 +128,9 @@ def create_topics(settings: Settings, shards: int) -> int:
     compact = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
     wanted = {
         **dict.fromkeys((*topics.raw, topics.session), (shards, kept)),
-        topics.requests: (shards, passing),
+        **dict.fromkeys(map(topics.derived, settings.derived), (shards, kept)),
+        topics.history: (shards, kept),
+        **dict.fromkeys((topics.requests, topics.raw_history), (shards, passing)),
         topics.control: (1, compact),
         topics.rejected: (1, passing),
         **{topics.changelog(table): (shards, compact) for table in ("symbols", "shards")},
@@ -220,3 +226,9 @@ def first_offset(
         consumer.close()
     msg = f"{topic}[{partition}] can't be read from {start} on"
     raise BrokerError(msg)
+
+
+def report_uncut(place: TopicPartition, done: Any) -> None:
+    """Log where the deletion of records failed; ``done`` is its future."""
+    if (error := done.exception()) is not None:
+        log.warning("%s[%d] can't be cut: %s", place.topic, place.partition, error)

@@ -21,6 +21,7 @@ __all__ = [
     "merge_bars",
     "order_key",
     "ready_ns",
+    "renumbered",
     "same_values",
     "sort_bars",
 ]
@@ -99,6 +100,16 @@ def concatenate(parts: Sequence[BarColumns]) -> BarColumns:
         if name != "row"
     }
     return BarColumns(row=np.arange(len(columns["ts_ns"]), dtype=np.int32), **columns)
+
+
+def renumbered(bars: BarColumns, places: Ints) -> BarColumns:
+    """Return rows whose symbols have other numbers: ``places`` by the old ones, -1 drops a row."""
+    symbol = places[bars.symbol]
+    kept = symbol >= 0
+    if not kept.all():
+        bars, symbol = bars.take(kept), symbol[kept]
+    columns = {name: getattr(bars, name) for name in BarColumns.columns}
+    return BarColumns(**{**columns, "symbol": symbol})
 
 
 def order_key(ready: Longs, interval: Longs, symbol: Ints) -> Longs | None:

@@ -49,12 +49,19 @@ class ReplayResult:
         Rows by kind; ``bars`` is one of them.
     elapsed_s, rows_per_s
         Seconds from the command to the last row in the subscriber's hands, and rows a second.
-    gaps_found, gaps_filled
-        Runs of missing expected minutes on the tape; those that were filled.
+    gaps_found, gaps_filled, gaps_no_trade, gaps_given_up
+        Runs of expected minutes that had no bar of their own accord; those in which every minute
+        was filled; those that were answered to the end, and not by rows alone; those in which a
+        minute was given up. What is left is open.
+    missing_minutes, filled_minutes, no_trade_minutes
+        Minutes in all gaps; those that were filled; those a source says had no trade.
+    fill_rate
+        filled_minutes / (missing_minutes - no_trade_minutes), 0 to 1; None where that is nothing.
     quality
         (bars + no-trade minutes) / expected minutes in %, by symbol.
     prefetch_hit_rate
-        Share of rolls at which the next session's coverage was complete; None: not known.
+        Share of rolls at which the session to come was complete before the close of the one
+        before, 0 to 1; None without a roll.
     transition_ms
         p50, p99 and max of the wall time from a close to the next open; None without a roll.
     digest, digest_as_known
@@ -74,6 +81,12 @@ class ReplayResult:
     rows_per_s: float
     gaps_found: int
     gaps_filled: int
+    gaps_no_trade: int
+    gaps_given_up: int
+    missing_minutes: int
+    filled_minutes: int
+    no_trade_minutes: int
+    fill_rate: float | None
     quality: dict[str, float]
     prefetch_hit_rate: float | None
     transition_ms: dict[str, float] | None

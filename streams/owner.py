@@ -169,7 +169,7 @@ class Owner:
         if frame.event == "open":
             frame = replace(frame, open_offset=last.offset)
         opens = [frame.open_offset] if frame.open_offset >= 0 else []
-        is_open = frame.event in ("open", "rows")
+        is_open = frame.event in ("open", "rows") and not frame.waiting
         since = self._frames_since(frame.open_offset, last) if is_open else ()
         self._shard.recover(frame, since, opens)
 

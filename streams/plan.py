@@ -13,6 +13,7 @@ import numpy as np
 
 from schemas.records import Command, DataRequest, Longs
 from streams.calendar import Session, sessions_between
+from streams.coverage import expected_ends
 from streams.intervals import interval_ns
 from streams.topics import shards_of
 
@@ -74,11 +75,17 @@ class Plan:
         """Return the number of the session with that label."""
         return next(n for n, session in enumerate(self.sessions) if session.label == label)
 
+    def number_at(self, ts_ns: int) -> int:
+        """Return the number of the last session that opened by a time; -1 before the first."""
+        return int(np.searchsorted(self.opens, ts_ns, "right")) - 1
+
     def expected_ends(self, number: int) -> Longs:
         """Return the ready times of the bars expected in a session, ascending."""
-        session = self.sessions[number]
-        ends = session.starts(self.interval_ns) + self.interval_ns
-        return ends[ends <= session.close_ns]
+        return self._ends[number]
+
+    @cached_property
+    def _ends(self) -> tuple[Longs, ...]:
+        return tuple(expected_ends(session, self.interval_ns) for session in self.sessions)
 
     def label(self, number: int) -> str:
         """Return the label of a session; empty for a number below 0."""

@@ -24,7 +24,7 @@ from streams.kafka import producer_config
 from streams.settings import Settings
 from streams.topics import Topics
 
-__all__ = ["Delivered", "FrameReader", "FrameWriter", "Outgoing"]
+__all__ = ["Delivered", "FrameReader", "FrameWriter", "Outgoing", "Transactions"]
 
 log = logging.getLogger(__name__)
 
@@ -56,74 +56,66 @@ class Outgoing:
     headers: Headers = ()
 
 
-class FrameWriter:
-    """The owner of one shard: writes its releases, each a transaction.
+class Transactions:
+    """Writes messages in transactions, under an id that fences whoever had it before.
 
     Parameters
     ----------
     settings
         Brokers and namespace.
     shard
-        Partition of the session topic.
-    topic
-        Topic of the frames; default the session topic of the namespace.
+        The shard, for messages.
+    name
+        The transactional id.
     """
 
-    def __init__(self, settings: Settings, shard: int, topic: str = "") -> None:
+    def __init__(self, settings: Settings, shard: int, name: str) -> None:
         self.shard = shard
         self._settings = settings
-        self._topic = topic or Topics(settings.namespace).session
-        self._codec = codec_for(settings.schema_registry_url)
         self._closing = False
         self._refused: KafkaError | None = None
         self._producer = Producer(
             producer_config(
                 settings,
-                transactional_id=f"{self._topic}.{shard}",
+                transactional_id=name,
                 transaction_timeout_ms=int(TRANSACTION_TIMEOUT_S * 1000),
                 linger_ms=0,
             )
         )
 
-    def open(self) -> Delivered | None:
-        """Take the shard over; return its last committed frame, None where there is none.
+    def begin(self) -> None:
+        """Take the id over: what its last owner left open is undone.
 
         Raises
         ------
         FencedError
-            Somebody else took the shard over in the meantime.
+            Somebody else took it over in the meantime.
         BrokerError
-            The brokers refuse the transactional id.
+            The brokers refuse the id.
         """
         if self._closing:  # given up before it began: it must not fence who came after
             msg = f"shard {self.shard} was let go"
             raise BrokerError(msg)
         self._until_done(lambda: self._producer.init_transactions(TRANSACTION_TIMEOUT_S))
-        with FrameReader(self._settings, shards=(self.shard,), topic=self._topic) as reader:
-            return reader.last()[self.shard]
 
-    def release(self, frames: Sequence[Frame], others: Iterable[Outgoing] = ()) -> tuple[int, ...]:
-        """Write frames and other messages in one transaction; return the frames' offsets.
+    def write(self, messages: Sequence[Outgoing]) -> tuple[int, ...]:
+        """Write messages in one transaction; return the offset of each.
 
         It comes back when the transaction is committed, however long the brokers are away.
 
         Raises
         ------
         FencedError
-            Another worker owns the shard: nothing of this release counts.
+            Another worker has the id: nothing of this counts.
         BrokerError
             The transaction failed for good: nothing of it counts.
         """
-        topic, key, encode = self._topic, str(self.shard).encode(), self._codec.encode
-        messages = [Outgoing(topic, key, encode(frame, topic), self.shard) for frame in frames]
-        messages += others
         while True:
-            offsets: list[int] = []
+            offsets: dict[int, int] = {}
             try:
                 self._producer.begin_transaction()
                 for number, message in enumerate(messages):
-                    into = offsets if number < len(frames) else None
-                    self._produce(message, into)
+                    self._produce(message, number, offsets)
                 # A fatal error is pending while reports of delivery are taken, which Python calls
                 # an error of its own; the commit tells what it was.
                 with suppress(SystemError):
@@ -133,18 +125,18 @@ class FrameWriter:
                 self._abort(exc)
                 time.sleep(RETRY_S)
             else:
-                return tuple(offsets)
+                return tuple(offsets[number] for number in range(len(messages)))
 
     def close(self) -> None:
-        """Give up what is under way; the next owner goes on from the last committed frame."""
+        """Give up what is under way; the next owner goes on from what is committed."""
         self._closing = True
 
-    def _produce(self, message: Outgoing, offsets: list[int] | None) -> None:
+    def _produce(self, message: Outgoing, number: int, offsets: dict[int, int]) -> None:
         def delivered(error: KafkaError | None, sent: Message) -> None:
             if error is not None and error.code() in _NEVER:
                 self._refused = error
-            if error is None and offsets is not None:
-                offsets.append(cast("int", sent.offset()))
+            if error is None:
+                offsets[number] = cast("int", sent.offset())
 
         while True:
             try:
@@ -191,3 +183,53 @@ class FrameWriter:
         if error.fatal() or self._closing:
             msg = f"shard {self.shard} can't be written: {error.str()}"
             raise BrokerError(msg) from cause
+
+
+class FrameWriter(Transactions):
+    """The owner of one shard: writes its releases, each a transaction.
+
+    Parameters
+    ----------
+    settings
+        Brokers and namespace.
+    shard
+        Partition of the session topic.
+    topic
+        Topic of the frames; default the session topic of the namespace.
+    """
+
+    def __init__(self, settings: Settings, shard: int, topic: str = "") -> None:
+        self._topic = topic or Topics(settings.namespace).session
+        self._codec = codec_for(settings.schema_registry_url)
+        super().__init__(settings, shard, f"{self._topic}.{shard}")
+
+    def open(self) -> Delivered | None:
+        """Take the shard over; return its last committed frame, None where there is none.
+
+        Raises
+        ------
+        FencedError
+            Somebody else took the shard over in the meantime.
+        BrokerError
+            The brokers refuse the transactional id.
+        """
+        self.begin()
+        with FrameReader(self._settings, shards=(self.shard,), topic=self._topic) as reader:
+            return reader.last()[self.shard]
+
+    def release(self, frames: Sequence[Frame], others: Iterable[Outgoing] = ()) -> tuple[int, ...]:
+        """Write frames and other messages in one transaction; return the frames' offsets.
+
+        It comes back when the transaction is committed, however long the brokers are away.
+
+        Raises
+        ------
+        FencedError
+            Another worker owns the shard: nothing of this release counts.
+        BrokerError
+            The transaction failed for good: nothing of it counts.
+        """
+        topic, key, encode = self._topic, str(self.shard).encode(), self._codec.encode
+        messages = [Outgoing(topic, key, encode(frame, topic), self.shard) for frame in frames]
+        messages += others
+        return self.write(messages)[: len(frames)]

@@ -1,35 +1,45 @@
 """Answers requests: source → raw topics, blocks first, their coverage behind them.
 
 Delivery: at least once. A request's offset is committed when the broker has acknowledged the whole
-answer; a producer that died answers it again, with the same blocks cut the same way, and readers
-drop what they have seen. It never runs ahead of what was requested.
+answer, and those of all requests before it; a producer that died answers it again, with the same
+blocks cut the same way as long as the same source has them, and readers drop what they have seen.
+It never runs ahead of what was requested.
 
-Run it as ``python -m streams.producer --source URI``; see ``streams.sources`` for the URIs.
+Sessions are loaded from the primary source, one by one; gaps and history are answered beside them
+from all sources, so that neither waits for a slow or a hanging load. One thread alone, that of
+`Producer.run`, speaks with the broker.
+
+Run it as ``python -m streams.producer --source URI [--fallback URI]… [--withhold SPEC]``; see
+``streams.sources`` for the URIs and ``streams.sources.withheld`` for what can be withheld.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from schemas import Codec, Coverage, DataRequest
 from schemas.registry import codec_for
-from streams.errors import ConfigError, DecodeError, SessiontapeError, SourceError
+from streams.answers import Answers, Out, Refusal
+from streams.errors import ConfigError, DecodeError, SessiontapeError
+from streams.filler import minutes_asked
 from streams.intervals import interval_ns
 from streams.kafka import check_topics, consumer_config
+from streams.lanes import Lanes
 from streams.outbox import Answered, Outbox
 from streams.settings import Settings, load
 from streams.sources import open_source
-from streams.sources.packing import Packer, symbol_lists
-from streams.sources.protocol import Answer, BadRow, Block, Source
+from streams.sources.protocol import BadRow, Source
+from streams.sources.withheld import withheld
 from streams.topics import Topics
 
 __all__ = ["Producer", "main"]
@@ -39,9 +49,15 @@ log = logging.getLogger("sessiontape.producer")
 BATCH = 100
 """Requests taken at once: they are seen before they are answered, so that old runs are skipped."""
 POLL_S = 0.1
+PAUSES_S = (0.001, 0.010)
+"""Shortest and longest wait for what is being loaded, before requests are looked for again."""
 FLUSH_S = 10.0
 """How long a worker that is told to stop waits for delivery reports."""
-USAGE = "usage: python -m streams.producer --source URI"
+THREADS: Mapping[str, int] = {"session": 1, "gap": 4, "history": 1}
+"""How many requests of a kind are answered at once; a prefetch is a session."""
+MINUTES = 5_000_000
+"""Minutes that a request for gaps or history may name: what it needs of memory has to end."""
+USAGE = "usage: python -m streams.producer --source URI [--fallback URI]… [--withhold SPEC]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +72,19 @@ class _Asked:
     request: DataRequest | str
 
 
+@dataclass(slots=True)
+class _Job:
+    """A request on its way to its answer; one of a run that was left is skipped."""
+
+    partition: int
+    request: DataRequest
+    answered: Answered
+    start_s: float = 0.0
+    is_skipped: bool = False
+
+
 class Producer:
-    """The worker: takes requests of the group, answers each from one source.
+    """The worker: takes requests of the group, answers each from its sources.
 
     Parameters
     ----------
@@ -65,6 +92,8 @@ class Producer:
         Brokers and namespace; where rows come from.
     codec
         Writes the messages.
+    fallbacks
+        Sources that gaps and history are asked from where the one before can't say.
     changes
         librdkafka properties of the sending client, with ``_`` for ``.``.
     """
@@ -74,10 +103,11 @@ class Producer:
         settings: Settings,
         source: Source,
         codec: Codec | None = None,
+        fallbacks: Sequence[Source] = (),
         **changes: str | float | bool,
     ) -> None:
         self.topics = Topics(settings.namespace)
-        self.source = source
+        self.sources = (source, *fallbacks)
         self._codec = codec or codec_for(settings.schema_registry_url)
         names = (*self.topics.raw, self.topics.session, self.topics.requests, self.topics.rejected)
         self._shards = check_topics(settings, names)
@@ -87,7 +117,16 @@ class Producer:
             # A slow source may take its time: whether the worker lives is told by heartbeats.
             consumer_config(settings, self.topics.producer, max_poll_interval_ms=3_600_000)
         )
+        self._answers = Answers(
+            self.topics,
+            self.sources,
+            gap_timeout_s=settings.source_timeout_s,
+            history_timeout_s=settings.session_timeout_s,
+        )
+        self._lanes: Lanes[_Job, Out] = Lanes(self._work, THREADS)
+        self._pause_s = PAUSES_S[0]
         self._runs: dict[int, dict[str, None]] = {}
+        self._newest: dict[int, str] = {}
         self._committed: dict[int, TopicPartition] = {}
 
     def stop(self) -> None:
@@ -103,39 +142,95 @@ class Producer:
             Messages were not acknowledged; their request is answered again at the next start.
         """
         self._consumer.subscribe([self.topics.requests])
-        log.info("ready source=%s namespace=%s", self.source.name, self.topics.namespace)
+        names = "+".join(source.name for source in self.sources)
+        log.info("ready source=%s namespace=%s", names, self.topics.namespace)
         try:
             while not self._stop.is_set():
-                for asked in self._requests():
-                    if self._stop.is_set():
-                        break
-                    self._take(asked)
-                    self._commit(self._outbox.settle())
+                self._receive()
+                self._send_steps()
                 self._commit(self._outbox.settle())
             # What is not acknowledged by then is not committed: the next start answers it again.
             self._commit(self._outbox.settle(FLUSH_S))
             self._confirm()
         finally:
+            self._lanes.stop()
             self._consumer.close()
 
-    def _requests(self) -> Iterator[_Asked]:
-        """Wait for requests; give those at hand, oldest first."""
-        first = self._consumer.poll(0.005 if len(self._outbox) else POLL_S)
+    def _receive(self) -> None:
+        """Take the requests at hand; wait for one if there is nothing else to do."""
+        idle_s = 0.005 if len(self._outbox) else POLL_S
+        first = self._consumer.poll(0 if self._lanes.is_busy else idle_s)
         if first is None:
             return
-        asked = []
+        jobs: list[tuple[int, _Job]] = []
         for message in (first, *self._consumer.consume(BATCH - 1, 0)):
             error = message.error()
             if error is not None:
                 log.warning("requests can't be read for now: %s", error.str())
-            else:
-                asked.append(self._read(message))
+                continue
+            asked = self._read(message)
+            # In the order of the partition, whatever is answered first: the commits follow it.
+            position = TopicPartition(asked.topic, asked.partition, asked.offset + 1)
+            answered = self._outbox.begin(position)
+            if isinstance(asked.request, str):
+                log.warning(
+                    "rejected topic=%s offset=%d: %s", asked.topic, asked.offset, asked.request
+                )
+                self._reject(answered, asked.topic, asked.value, {"reason": asked.request})
+                answered.complete = not self._stop.is_set()
+                continue
+            if asked.request.run:
+                runs = self._runs.setdefault(asked.partition, {})
+                runs.setdefault(asked.request.run)
+                self._newest[asked.partition] = next(reversed(runs))
+            jobs.append((asked.time_ms, _Job(asked.partition, asked.request, answered)))
         # All shards' first session before any shard's second: the tape waits for the slowest.
-        asked.sort(key=lambda one: one.time_ms)
-        for one in asked:
-            if isinstance(one.request, DataRequest) and one.request.run:
-                self._runs.setdefault(one.partition, {}).setdefault(one.request.run)
-        yield from asked
+        for _, job in sorted(jobs, key=lambda timed: timed[0]):
+            kind = job.request.kind
+            self._lanes.put(kind if kind in THREADS else "session", job)
+
+    def _work(self, job: _Job) -> Iterator[Out]:
+        """Make an answer; runs in a thread of its lane."""
+        job.start_s = time.monotonic()
+        run = job.request.run
+        # A run that began later, on the same partition, has asked meanwhile.
+        job.is_skipped = bool(run) and run != self._newest[job.partition]
+        if not job.is_skipped:
+            yield from self._answers.to(job.request)
+
+    def _send_steps(self) -> None:
+        """Send what was made meanwhile, as much as there may be at once."""
+        for number in range(BATCH):
+            wait_s = self._pause_s if self._lanes.is_busy and not number else 0.0
+            step = self._lanes.take(wait_s)
+            if step is None:
+                # Beside a load that takes its time a request may wait a little, and never long.
+                self._pause_s = PAUSES_S[0] if number else min(2 * self._pause_s, PAUSES_S[1])
+                return
+            if self._stop.is_set():  # the rest of it is left: nothing vouches for it
+                return
+            if step.error is not None:
+                raise step.error
+            if step.out is None:
+                self._end(step.job)
+            elif isinstance(step.out, Refusal):
+                self._reject_row(step.job.answered, step.out.topic, step.out.row)
+            else:
+                self._send(step.job, step.out.topic, step.out.record)
+
+    def _end(self, job: _Job) -> None:
+        request, answered = job.request, job.answered
+        if job.is_skipped:
+            log.info("skipped request=%s run=%s: a newer run asks", request.id, request.run)
+        else:
+            log.info(
+                "answered request=%s run=%s kind=%s session=%s shard=%d symbols=%d blocks=%d "
+                "rows=%d bad=%d ms=%.0f",
+                *(request.id, request.run, request.kind, request.session, request.shard),
+                *(len(request.symbols), answered.blocks, answered.rows, answered.bad),
+                (time.monotonic() - job.start_s) * 1000,
+            )
+        answered.complete = not self._stop.is_set()
 
     def _read(self, message: Message) -> _Asked:
         value = message.value() or b""
@@ -156,6 +251,10 @@ class Producer:
             return exc.reason
         if not isinstance(request, DataRequest):
             return f"a {type(request).__name__} is no request"
+        return self._objection(request) or request
+
+    def _objection(self, request: DataRequest) -> str:
+        """Return why a request can't be answered, empty if it can."""
         if not 0 <= request.shard < self._shards:
             return f"shard {request.shard} is none of the {self._shards} there are"
         unknown = set(request.streams) - {"bars", "quotes", "ticks"}
@@ -165,90 +264,18 @@ class Producer:
             interval_ns(request.interval)
         except ConfigError as exc:
             return str(exc)
-        return request
+        minutes = minutes_asked(request) if request.kind in ("gap", "history") else 0
+        if minutes > MINUTES:
+            return f"it asks for {minutes} minutes, more than {MINUTES}: ask in parts"
+        return ""
 
-    def _take(self, asked: _Asked) -> None:
-        request = asked.request
-        position = TopicPartition(asked.topic, asked.partition, asked.offset + 1)
-        answered = self._outbox.begin(position)
-        if isinstance(request, str):
-            log.warning("rejected topic=%s offset=%d: %s", asked.topic, asked.offset, request)
-            self._reject(answered, asked.topic, asked.value, {"reason": request})
-        elif self._is_old(asked.partition, request.run):
-            log.info("skipped request=%s run=%s: a newer run asks", request.id, request.run)
-        else:
-            start = time.monotonic()
-            for stream in request.streams:
-                self._answer(request, stream, answered)
-            log.info(
-                "answered request=%s run=%s kind=%s session=%s shard=%d symbols=%d blocks=%d "
-                "rows=%d bad=%d ms=%.0f",
-                *(request.id, request.run, request.kind, request.session, request.shard),
-                *(len(request.symbols), answered.blocks, answered.rows, answered.bad),
-                (time.monotonic() - start) * 1000,
-            )
-        answered.complete = not self._stop.is_set()
-
-    def _is_old(self, partition: int, run: str) -> bool:
-        """Tell whether a run that began later, on the same partition, has asked meanwhile."""
-        runs = self._runs.get(partition, {})
-        return run in runs and run != next(reversed(runs))
-
-    def _answer(self, request: DataRequest, stream: str, answered: Answered) -> None:
-        """Send one stream of an answer; leave off when told to stop."""
-        topic = getattr(self.topics, f"raw_{stream}")
-        packer: Packer[Any] = Packer(run=request.run, request=request.id, source=self.source.name)
-        kinds: dict[str, str] = {}
-        parts = self.source.load(
-            stream,
-            request.symbols,
-            request.start_ns,
-            request.end_ns,
-            interval_ns(request.interval),
-        )
-        try:
-            for part in parts:
-                if self._stop.is_set():
-                    return
-                if isinstance(part, Answer):
-                    kinds |= dict.fromkeys(part.symbols, part.kind)
-                elif isinstance(part, BadRow):
-                    self._reject_row(answered, topic, part)
-                else:
-                    self._send_blocks(answered, topic, request.shard, packer.add(part))
-        except SourceError as exc:
-            log.error("source=%s fails: %s", self.source.name, exc)  # noqa: TRY400 - no trace
-            self._reject_row(answered, topic, BadRow(exc.path, exc.line, exc.reason))
-        self._send_blocks(answered, topic, request.shard, packer.end())
-        if self._stop.is_set():  # a block may have been left out: nothing vouches for it
-            return
-        answered.blocks += packer.blocks
-        answered.rows += packer.rows
-        for kind in ("rows", "nothing", "cannot_say"):
-            symbols = [s for s in request.symbols if kinds.get(s, "cannot_say") == kind]
-            for some in symbol_lists(symbols):
-                coverage = Coverage(
-                    symbols=some,
-                    start_ns=request.start_ns,
-                    end_ns=request.end_ns,
-                    answer=kind,
-                    blocks=packer.blocks,
-                    rows=packer.rows,
-                    run=request.run,
-                    request=request.id,
-                    source=self.source.name,
-                )
-                self._send(answered, topic, coverage, request.shard)
-
-    def _send_blocks(
-        self, answered: Answered, topic: str, shard: int, blocks: Iterable[Block]
-    ) -> None:
-        for block in blocks:
-            self._send(answered, topic, block, shard)
-
-    def _send(self, answered: Answered, topic: str, record: Block | Coverage, shard: int) -> None:
+    def _send(self, job: _Job, topic: str, record: Any) -> None:
+        if not isinstance(record, Coverage):
+            job.answered.blocks += 1
+            job.answered.rows += len(record)
+        key = record.symbols[0] if record.symbols else ""
         value = self._codec.encode(record, topic)
-        self._outbox.send(answered, topic, value, record.symbols[0], partition=shard)
+        self._outbox.send(job.answered, topic, value, key, partition=job.request.shard)
 
     def _reject_row(self, answered: Answered, topic: str, row: BadRow) -> None:
         answered.bad += 1
@@ -291,22 +318,36 @@ class Producer:
             log.warning("positions not kept: %s", exc.args[0].str())
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells the right command line in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(USAGE)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _Parser(prog="python -m streams.producer", allow_abbrev=False)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--fallback", action="append", default=[])
+    parser.add_argument("--withhold", default="")
+    return parser.parse_args(arguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the worker until SIGTERM or SIGINT; return its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if len(given) == 1 and given[0].startswith("--source="):
-        given = given[0].split("=", 1)
-    if len(given) != 2 or given[0] != "--source":
-        sys.stderr.write(f"{USAGE}\n")
-        return 2
     try:
+        given = _options(arguments)
         settings = load()
         logging.basicConfig(
             level=settings.log_level.upper(),
             format="%(asctime)s %(levelname)s %(name)s %(message)s",
             stream=sys.stderr,
         )
-        producer = Producer(settings, open_source(given[1]))
+        source = open_source(given.source)
+        if given.withhold:
+            source = withheld(source, given.withhold, settings.calendar, settings.hours)
+        fallbacks = [open_source(uri) for uri in given.fallback]
+        producer = Producer(settings, source, fallbacks=fallbacks)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: producer.stop())
         producer.run()

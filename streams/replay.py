@@ -14,16 +14,18 @@ from streams.calendar import Session, sessions_between
 from streams.client import Batch, SessionData, SessionStream
 from streams.control import latest_command, send_command
 from streams.digest import Digest
-from streams.errors import BrokerError, CommandError, ConfigError, SessiontapeError
+from streams.errors import BrokerError, CommandError, SessiontapeError
 from streams.local.attach import AttachedStack, a_stack
 from streams.local.stack import Stack
 from streams.local.state import locked
+from streams.opening import TIMED_OUT
 from streams.outcome import Progress, ReplayResult
 from streams.positions import FrameReader
 from streams.rejected import rejected_end, rejected_since
+from streams.selection import BASE, check_derived, derived_of, range_of, symbols_of
 from streams.settings import Settings
-from streams.shard import TIMED_OUT
-from streams.sources import Source, open_source
+from streams.sources import open_source
+from streams.sources.withheld import withheld
 from streams.tally import Tally
 
 __all__ = ["Progress", "ReplayResult", "group_of", "new_run", "replay"]
@@ -39,11 +41,15 @@ def replay(
     settings: Settings,
     source: str,
     *,
+    fallbacks: Sequence[str] = (),
+    withhold: str = "",
     symbols: Sequence[str] | None = None,
     start: str | None = None,
     end: str | None = None,
+    intervals: Sequence[str] = (),
     workers: int | None = None,
     partitions: int | None = None,
+    upkeep: bool = True,
     tables: bool = True,
     sink: bool = True,
     data: SessionData | None = None,
@@ -62,12 +68,20 @@ def replay(
         Where and how.
     source
         URI of the source, see ``streams.sources``.
+    fallbacks
+        URIs of those that are asked for what it lacks, in order.
+    withhold
+        What the source is made to lack, such as ``2%@7``: see ``streams.sources.withheld``.
     symbols
         Symbols; None for all of the source.
     start, end
         First and last session, YYYY-MM-DD, both inclusive; None for those of the source.
+    intervals
+        Lengths of derived bars that come into ``data``, too, beside the bars of 1m.
     workers, partitions
         Coordinators and shards; None takes what there is.
+    upkeep
+        Whether gaps are filled and longer bars derived; a running stack may have no upkeep.
     tables, sink
         Whether a stack of our own has the session_data tables and the sink.
     data
@@ -87,9 +101,14 @@ def replay(
         Another replay plays in this namespace, or a part of the stack does not stay up.
     """
     opened = open_source(source)
-    names = _symbols(opened, source, symbols)
-    first, last = _range(opened, source, start, end)
+    if withhold:  # the producer withholds; here it is only held to be right
+        withheld(opened, withhold, settings.calendar, settings.hours)
+    others = [open_source(fallback) for fallback in fallbacks]
+    names = symbols_of(opened, source, symbols, others)
+    first, last = range_of(opened, source, start, end)
     sessions = sessions_between(settings.calendar, first, last, settings.hours)
+    derived = derived_of(intervals, has_upkeep=upkeep)
+    settings = settings.but(derived_intervals=",".join({*settings.derived, *derived}))
     busy = (
         f"another replay plays in namespace {settings.namespace}: wait for it, or take another "
         "--namespace"
@@ -99,20 +118,48 @@ def replay(
         stack = a_stack(
             settings,
             source,
+            fallbacks=fallbacks,
+            withhold=withhold,
             workers=workers,
             partitions=partitions,
+            upkeep=upkeep,
             tables=tables,
             sink=sink,
             tell=tell,
         )
         held.enter_context(stack)
         on_stack(stack)
-        run = _Run(stack, sessions, data or SessionData(), on_batch, on_progress)
-        return run.play(command_of(settings, names, sessions))
+        check_derived(stack.settings, derived, has_upkeep=stack.has_upkeep)
+        run = _Run(
+            stack,
+            sessions,
+            derived,
+            data=data or SessionData(),
+            on_batch=on_batch,
+            on_progress=on_progress,
+        )
+        has_upkeep = upkeep and stack.has_upkeep
+        return run.play(command_of(settings, names, sessions, upkeep=has_upkeep))
 
 
-def command_of(settings: Settings, symbols: Sequence[str], sessions: Sequence[Session]) -> Command:
-    """Return the command that starts a replay, but for version, run, anchor and readers."""
+def command_of(
+    settings: Settings,
+    symbols: Sequence[str],
+    sessions: Sequence[Session],
+    *,
+    upkeep: bool = False,
+) -> Command:
+    """Return the command that starts a replay, but for version, run, anchor and readers.
+
+    Parameters
+    ----------
+    settings
+        Calendar, hours, speed, time-out, prefetch, derived bars and trailing sessions.
+    symbols, sessions
+        What is played.
+    upkeep
+        Whether an upkeep runs: without one nobody fills gaps, and none is waited for.
+    """
     return Command(
         version=0,
         action="start",
@@ -130,6 +177,9 @@ def command_of(settings: Settings, symbols: Sequence[str], sessions: Sequence[Se
         on_timeout=settings.on_timeout,
         prefetch_sessions=settings.prefetch_sessions,
         trailing_sessions=settings.trailing_sessions,
+        upkeep=upkeep,
+        derived=settings.derived,
+        historical=settings.historical,
     )
 
 
@@ -150,12 +200,15 @@ class _Run:
         self,
         stack: Stack | AttachedStack,
         sessions: Sequence[Session],
+        derived: Sequence[str],
+        *,
         data: SessionData,
         on_batch: Callable[[Batch], None],
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._stack = stack
         self._settings = stack.settings
+        self._intervals = (BASE, *derived)
         self._data = data
         self._on_batch = on_batch
         self._on_progress = on_progress
@@ -177,7 +230,7 @@ class _Run:
         rejected_from = rejected_end(settings)
         stream = SessionStream(
             settings=settings, start="now", run=command.run, data=self._data,
-            group=group_of(settings),
+            group=group_of(settings), intervals=self._intervals,
         )  # fmt: skip
         with stream:
             stream.commit()
@@ -292,10 +345,16 @@ class _Run:
             bars=tally.rows["bars"],
             elapsed_s=round(elapsed_s, 6),
             rows_per_s=round(rows / elapsed_s, 1),
-            gaps_found=tally.gaps,
-            gaps_filled=0,
+            gaps_found=tally.gaps.found,
+            gaps_filled=tally.gaps.filled,
+            gaps_no_trade=tally.gaps.no_trade,
+            gaps_given_up=tally.gaps.given_up,
+            missing_minutes=tally.gaps.missing_minutes,
+            filled_minutes=tally.gaps.filled_minutes,
+            no_trade_minutes=tally.gaps.no_trade_minutes,
+            fill_rate=tally.gaps.fill_rate(),
             quality=tally.quality(),
-            prefetch_hit_rate=None,
+            prefetch_hit_rate=tally.prefetch_hit_rate(),
             transition_ms=tally.transition_ms(),
             digest=self._digest.final(),
             digest_as_known=self._digest.as_known(),
@@ -312,31 +371,6 @@ def _gives_up(command: Command, batch: Batch) -> bool:
 
 def _is_behind(committed: Mapping[int, int | None], wanted: Mapping[int, int]) -> bool:
     return any((committed[shard] or 0) < offset for shard, offset in wanted.items())
-
-
-def _symbols(source: Source, uri: str, symbols: Sequence[str] | None) -> tuple[str, ...]:
-    known = source.symbols()
-    if symbols is None:
-        if not known:
-            msg = f"{uri} has no symbols: name another source"
-            raise ConfigError(msg)
-        return tuple(sorted(known))
-    unknown = sorted(set(symbols) - set(known))
-    if unknown or not symbols:
-        few = ", ".join(known[:8]) + (" …" if len(known) > 8 else "")
-        msg = f"{uri} has no {', '.join(unknown) or 'symbol without a name'}; it has {few}"
-        raise ConfigError(msg)
-    return tuple(sorted(set(symbols)))
-
-
-def _range(source: Source, uri: str, start: str | None, end: str | None) -> tuple[str, str]:
-    if start and end:
-        return start, end
-    has = source.sessions()
-    if has is None:
-        msg = f"{uri} does not say which days it has: give --start and --end"
-        raise ConfigError(msg)
-    return start or has[0], end or has[1]
 
 
 def _stop(settings: Settings, command: Command) -> None:

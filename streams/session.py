@@ -1,19 +1,23 @@
 """Rows to the state of a session, symbol by symbol: pure numpy.
 
 Sums are taken row by row in the order of the tape, so that they do not depend on how the tape was
-cut into frames; a correction has the state of its symbol built again from the rows.
+cut into frames; a correction has the state of its symbol built again from the rows. What is known
+of minutes without a bar comes in with the frames and costs nothing where there are none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import BarColumns, Floats, Frame, Ints, Longs
+from schemas.records import BarColumns, Floats, Frame, Ints, Longs, Minutes
+from streams.coverage import Status
 from streams.merge import concatenate, merge_bars
+from streams.newcomers import of_symbols
 
 __all__ = ["SessionState"]
 
@@ -31,7 +35,8 @@ class SessionState:
     run, label
         Run and label of the session.
     symbols
-        Symbols of the shard, sorted; arrays have one value each.
+        Symbols of the shard, sorted; arrays have one value each. They are those of the last
+        frame: some may come and go while the session is on.
     open, high, low, close, volume, turnover
         Of the session so far; NaN, or 0 for the sums, where no bar came. ``turnover`` is the sum
         of volume * (high + low + close) / 3, the usual stand-in where trades are not known.
@@ -52,6 +57,7 @@ class SessionState:
         self.run, self.label = frame.run, frame.session
         self.symbols = frame.symbols
         self.interval_ns = frame.interval_ns
+        self.open_ns, self.close_ns = frame.open_ns, frame.close_ns
         self.expected = 0
         self.open = np.full(size, np.nan)
         self.high = np.full(size, -np.inf)
@@ -66,11 +72,28 @@ class SessionState:
             name: np.zeros(size, np.int64 if name == "ts_ns" else np.float64) for name in _LAST
         }
         self._rows: list[BarColumns] = []
+        self._ends: list[Longs] = []
+        # Minutes without trade, (symbols, minutes from the open on): none before the first.
+        self._quiet: NDArray[np.bool_] | None = None
+        self._early: list[Minutes] = []
+        if frame.minutes is not None:
+            self._take(frame.minutes)
 
     def fold(self, frame: Frame) -> NDArray[np.bool_]:
-        """Take the rows of the next frame; return which symbols changed, shape (symbols,)."""
-        changed = np.zeros(len(self.symbols), np.bool_)
+        """Take what the next frame has; return which symbols changed, shape (symbols,).
+
+        Frames of other sessions, and those that wait for theirs to open, change nothing.
+        """
+        if frame.session != self.label or frame.waiting:
+            return np.zeros(len(self.symbols), np.bool_)
+        is_new = frame.event == "rows" and frame.symbols != self.symbols
+        if is_new:
+            self._rename(frame.symbols)
+        changed = np.full(len(self.symbols), is_new)
         self.expected += int(np.count_nonzero(frame.slice_expected))
+        self._ends.append(frame.slice_ns[frame.slice_expected > 0])
+        if frame.minutes is not None:
+            changed[self._take(frame.minutes)] = True
         if frame.bars is None:
             return changed
         # Rows of other kinds may stand between the bars.
@@ -82,6 +105,8 @@ class SessionState:
             bars, known_ns, numbers = bars.take(is_ours), known_ns[is_ours], numbers[is_ours]
         late = _corrections(frame)[frame.bars.row][is_ours]
         self._rows.append(bars)
+        if self._quiet is not None:
+            self._hear(self._quiet, bars)
         changed[bars.symbol] = True
         self.row[bars.symbol] = numbers
         self.updated_ns[bars.symbol] = known_ns
@@ -90,6 +115,60 @@ class SessionState:
             bars = self._start_again(touched, bars)
         self._add(bars)
         return changed
+
+    def _take(self, minutes: Minutes) -> list[int]:
+        """Take what is known of minutes without a bar; return the symbols that it is about."""
+        if minutes.session == self.label and minutes.symbols != self.symbols:
+            self._early.append(minutes)  # it may tell of symbols that are still to be listed
+        return self._put(minutes)
+
+    def _put(self, minutes: Minutes) -> list[int]:
+        is_quiet = minutes.status == Status.NO_TRADE
+        if minutes.session != self.label or (self._quiet is None and not is_quiet.any()):
+            return []
+        if self._quiet is None:
+            length = -(-(self.close_ns - self.open_ns) // self.interval_ns)
+            self._quiet = np.zeros((len(self.symbols), length), np.bool_)
+        place = {name: number for number, name in enumerate(self.symbols)}
+        numbers = [place.get(minutes.symbols[symbol], -1) for symbol in minutes.symbol.tolist()]
+        first = (minutes.ts_ns - self.open_ns) // self.interval_ns
+        stop = -(-(minutes.end_ns - self.open_ns) // self.interval_ns)
+        runs = zip(numbers, first.tolist(), stop.tolist(), is_quiet.tolist(), strict=True)
+        for number, begin, end, quiet in runs:
+            if number >= 0:
+                self._quiet[number, begin:end] = quiet
+        return [number for number in numbers if number >= 0]
+
+    def _hear(self, quiet: NDArray[np.bool_], bars: BarColumns) -> None:
+        """Take note that minutes have a bar, whatever was said of them."""
+        place = (bars.ts_ns - self.open_ns) // self.interval_ns
+        inside = (place >= 0) & (place < quiet.shape[1])
+        quiet[bars.symbol[inside], place[inside]] = False
+
+    def _rename(self, symbols: tuple[str, ...]) -> None:
+        """Go over to other symbols: what is known of those in both goes along."""
+        old = {name: number for number, name in enumerate(self.symbols)}
+        both = [(n, old[name]) for n, name in enumerate(symbols) if name in old]
+        new, kept = (np.array([pair[side] for pair in both], np.intp) for side in (0, 1))
+
+        def moved(values: NDArray[Any], default: float) -> NDArray[Any]:
+            found = np.full((len(symbols), *values.shape[1:]), default, values.dtype)
+            found[new] = values[kept]
+            return found
+
+        for name, default in _STATE.items():
+            setattr(self, name, moved(getattr(self, name), default))
+        self.last = {name: moved(column, 0) for name, column in self.last.items()}
+        if self._quiet is not None:
+            self._quiet = moved(self._quiet, False)
+        numbers = np.full(len(self.symbols), -1, np.int32)
+        numbers[kept] = new
+        parts = [part.take(numbers[part.symbol] >= 0) for part in self._rows]
+        self._rows = [replace(part, symbol=numbers[part.symbol]) for part in parts]
+        self.symbols = symbols
+        fresh = set(symbols).difference(old)
+        for minutes in self._early:
+            self._put(of_symbols(minutes, fresh))
 
     def _start_again(self, touched: Ints, bars: BarColumns) -> BarColumns:
         """Clear some symbols; return what is to be added: all their rows, and the new of others."""
@@ -124,17 +203,32 @@ class SessionState:
             average: Floats = np.where(self.volume > 0, self.turnover / self.volume, np.nan)
         return average
 
+    def no_trade(self) -> NDArray[np.int64]:
+        """Return how many of the minutes expected so far had no trade, by symbol."""
+        if self._quiet is None or not self._ends:
+            return np.zeros(len(self.symbols), np.int64)
+        # A run may reach over a break: only minutes that were expected count.
+        over = (np.concatenate(self._ends) - self.open_ns) // self.interval_ns - 1
+        counts: NDArray[np.int64] = self._quiet[:, over].sum(axis=1, dtype=np.int64)
+        return counts
+
     def quality(self) -> Floats:
-        """Return the bars of each symbol in % of those expected so far, 100 before the first."""
+        """Return bars and no-trade minutes of each symbol in % of the minutes expected so far.
+
+        100 before the first minute.
+        """
         if self.expected == 0:
             return np.full(len(self.symbols), 100.0)
-        share: Floats = 100.0 * self.bars / self.expected
+        share: Floats = 100.0 * (self.bars + self.no_trade()) / self.expected
         return share
 
     def values(self, which: Longs) -> list[dict[str, Any]]:
         """Return the state of some symbols, by their numbers, as plain values for a table."""
-        vwap, quality = self.vwap(), self.quality()
-        return [self._value(number, vwap, quality) for number in which.tolist()]
+        vwap, quality, no_trade = self.vwap(), self.quality(), self.no_trade()
+        return [
+            self._value(number, vwap, quality) | {"no_trade": no_trade[number].item()}
+            for number in which.tolist()
+        ]
 
     def _value(self, number: int, vwap: Floats, quality: Floats) -> dict[str, Any]:
         has_bars = bool(self.bars[number])
@@ -163,5 +257,12 @@ def _corrections(frame: Frame) -> NDArray[np.bool_]:
     late: NDArray[np.bool_] = place < np.repeat(frame.slice_corrections, frame.slice_rows)
     return late
 
+
+_STATE = {
+    **dict.fromkeys(("open", "close"), np.nan),
+    **{"high": -np.inf, "low": np.inf, "row": -1},
+    **dict.fromkeys(("volume", "turnover", "bars", "updated_ns"), 0),
+}
+"""Arrays with one value a symbol, and what they hold before the first bar."""
 
 _LAST: Sequence[str] = ("ts_ns", "open", "high", "low", "close", "volume")

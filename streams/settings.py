@@ -10,7 +10,7 @@ import re
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -21,12 +21,15 @@ from pydantic_settings import (
 )
 
 from streams.errors import ConfigError
+from streams.intervals import MINUTE_NS, interval_name, interval_ns
 
 __all__ = ["Settings", "load"]
 
 PREFIX = "SESSIONTAPE_"
 FILE = Path("sessiontape.toml")
 S = TypeVar("S", bound="Settings")
+Intervals: TypeAlias = str
+"""Lengths of bars, whole minutes, with commas between."""
 NAMESPACE = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 
 
@@ -85,8 +88,34 @@ class Settings(BaseSettings):
         le=1000,
         description="Sessions that stay on the session topic behind the running one.",
     )
+    derived_intervals: Intervals = Field(
+        "5m,15m", description="Lengths of the bars that the upkeep derives; empty for none."
+    )
+    historical_intervals: Intervals = Field(
+        "1m,5m", description="Lengths of the bars of trailing sessions that are loaded at start."
+    )
+    gap_attempts: int = Field(
+        5, ge=1, le=100, description="Requests for a gap until it is given up."
+    )
+    gap_backoff_s: float = Field(
+        0.05, gt=0, description="Wait before a gap's second request; it doubles with each."
+    )
+    gap_timeout_s: float = Field(
+        10.0, gt=0, description="Seconds until a request without an answer counts as failed."
+    )
+    gap_requests: int = Field(
+        4, ge=1, le=1000, description="Gap requests of a shard that may be unanswered at once."
+    )
+    source_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        description="Seconds a source may take for an answer to a gap until the next is asked.",
+    )
     clickhouse_dsn: str = Field(
         "", description="clickhouse://user:password@host:port/database; empty: chDB in data_dir."
+    )
+    store_sessions: int = Field(
+        0, ge=0, description="Sessions that the sink keeps in ClickHouse or chDB; 0 keeps all."
     )
     broker_session_timeout_s: float = Field(
         6.0, ge=1, description="Seconds after which Kafka gives a dead worker's shards away."
@@ -106,6 +135,18 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value
 
+    @field_validator("derived_intervals", "historical_intervals")
+    @classmethod
+    def _intervals(cls, value: str) -> str:
+        try:
+            lengths = [interval_ns(part.strip()) for part in value.split(",") if part.strip()]
+        except ConfigError as exc:
+            raise ValueError(str(exc)) from exc
+        if any(length % MINUTE_NS for length in lengths):
+            msg = "whole minutes, such as 5m,15m,1h"
+            raise ValueError(msg)
+        return ",".join(interval_name(length) for length in sorted(set(lengths)))
+
     @field_validator("speed")
     @classmethod
     def _speed(cls, value: str) -> str:
@@ -118,6 +159,16 @@ class Settings(BaseSettings):
                 msg = "max or a number above 0"
                 raise ValueError(msg)
         return value
+
+    @property
+    def derived(self) -> tuple[str, ...]:
+        """Lengths of the bars that are derived, ascending."""
+        return tuple(filter(None, self.derived_intervals.split(",")))
+
+    @property
+    def historical(self) -> tuple[str, ...]:
+        """Lengths of the bars of trailing sessions that are loaded, ascending."""
+        return tuple(filter(None, self.historical_intervals.split(",")))
 
     @property
     def speed_factor(self) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -20,48 +20,22 @@ import numpy as np
 from schemas.records import (
     BarColumns,
     Command,
-    Coverage,
     DataRequest,
     Frame,
     Longs,
     RawPosition,
     Record,
 )
-from streams.buffer import SessionBuffer
 from streams.frames import Slices, cut, mark
-from streams.inbox import Clock, Inbox, Rejection
+from streams.inbox import Inbox, Rejection
 from streams.intervals import SECOND_NS
+from streams.opening import TIMED_OUT, why_incomplete
 from streams.plan import Plan, plan_of
+from streams.release import RELEASE_ROWS, Release
+from streams.sessions import Sessions
 from streams.tape import Tape
 
-__all__ = ["TIMED_OUT", "Release", "Shard"]
-
-RELEASE_ROWS = 65_536
-"""Rows of one transaction, about: enough for its cost not to count, few enough to flow."""
-
-TIMED_OUT = "nothing came for"
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """What goes out in one transaction.
-
-    Attributes
-    ----------
-    frames
-        Frames of the session topic, in order.
-    requests
-        Questions to the sources.
-    rejections
-        Messages and rows that could not be taken.
-    keep
-        First raw offset that is still needed once this is committed.
-    """
-
-    frames: tuple[Frame, ...]
-    requests: tuple[DataRequest, ...]
-    rejections: tuple[Rejection, ...]
-    keep: int
+__all__ = ["Release", "Shard"]
 
 
 class Shard:
@@ -85,14 +59,18 @@ class Shard:
         plan_of: Callable[[Command, int, int], Plan] = plan_of,
     ) -> None:
         self.topic = topic
-        self.inbox = Inbox()
         self.tape = Tape(shard, shards)
+        self._held = Sessions()
         self._plan_of = plan_of
         self._plan: Plan | None = None
         self._command: Command | None = None
         self._version = 0
-        self._buffers: dict[int, SessionBuffer] = {}
         self._recovered: tuple[Frame, tuple[Frame, ...]] | None = None
+
+    @property
+    def inbox(self) -> Inbox:
+        """What came in."""
+        return self._held.inbox
 
     # What comes in.
 
@@ -169,7 +147,7 @@ class Shard:
         session = plan.sessions[tape.number]
         if tape.phase == "waiting":
             opens_ns = plan.wall_ns(tape.number, session.open_ns)
-            if opens_ns is None or self._buffer(plan).is_covered:
+            if opens_ns is None or self._held.is_complete(plan, tape.number):
                 return opens_ns
             times_out_ns = tape.progress_ns + int(plan.command.session_timeout_s * SECOND_NS)
             return max(opens_ns, times_out_ns)
@@ -195,29 +173,32 @@ class Shard:
         command = self._command  # once: another thread may put a newer one in its place
         if command is None or command.version < self._version:
             return None
-        plan = self._plan
+        plan, before = self._plan, self._plan
         if plan is None or plan.command is not command:
             plan = self._plan = self._plan_of(command, self.tape.shard, self.tape.shards)
         if command.run != self.tape.run:
             return self._start(plan, wall_ns)
+        if before is not None and before.symbols != plan.symbols and not self.is_idle:
+            self._held.change(plan, self.tape, before.symbols)
         if self.tape.phase == "idle" and self._recovered is not None:
             self._go_on(plan, *self._recovered, wall_ns)
             self._recovered = None
         if self.is_idle or self.inbox.is_behind:
             return None
-        self._sort_in(plan)
+        self._held.sort_in(plan, self.tape)
         if plan.command.stopped:
             return self._stop(plan)
         if self.tape.phase == "waiting":
-            return self._open(plan, wall_ns) if may_open else None
-        return self._play(plan, wall_ns)
+            release = self._open(plan, wall_ns) if may_open else None
+        else:
+            release = self._play(plan, wall_ns)
+        return release or self._tell(plan)
 
     # The steps of a run.
 
     def _start(self, plan: Plan, wall_ns: int) -> Release:
         tape = self.tape
-        self._buffers = {}
-        self.inbox.forget()
+        self._held.forget()
         tape.run, tape.phase = plan.command.run, "waiting"
         tape.number, tape.requested, tape.open_offset = 0, -1, -1
         tape.clock_ns, tape.progress_ns = plan.sessions[0].open_ns, wall_ns
@@ -232,47 +213,56 @@ class Shard:
         tape.requested = plan.index(last.requested) if last.requested else -1
         tape.number = plan.index(last.session) if last.session else 0
         tape.phase = {"open": "opened", "rows": "opened", "end": "ended"}.get(last.event, "waiting")
-        for frame in since_open:
-            if frame.bars is not None:
-                self._buffer(plan).released.append(frame.bars)
+        if last.waiting:
+            tape.phase = "waiting"
+        self._held.recall(plan, tape, last, since_open)
 
-    def _sort_in(self, plan: Plan) -> None:
-        """Put what came in where it belongs."""
-        tape = self.tape
-        at = Clock(tape.run, tape.number, tape.phase == "opened", tape.clock_ns)
-        for number, rows in self.inbox.sort(plan, at):
-            self._buffer(plan, number).add(rows)
-        for coverage in self.inbox.coverages:
-            self._cover(plan, coverage)
-        self.inbox.coverages = []
+    def _tell(self, plan: Plan) -> Release | None:
+        """Say what became known of minutes, where nothing else is due.
 
-    def _cover(self, plan: Plan, coverage: Coverage) -> None:
-        first = int(np.searchsorted(plan.closes, coverage.start_ns, "right"))
-        last = int(np.searchsorted(plan.opens, coverage.end_ns, "left"))
-        for number in range(max(first, self.tape.number), last):
-            self._buffer(plan, number).cover(coverage)
+        Not while late rows wait for their slice: what goes out moves ``taken`` past them.
+        """
+        held = self._held
+        if held.has_late:
+            return None
+        frames = self._steps(plan)
+        if not frames and (held.asks or held.has_changed):
+            frames = [self._frame(plan, "rows", waiting=self.tape.phase == "waiting")]
+        return self._release(frames) if frames else None
+
+    def _steps(self, plan: Plan) -> list[Frame]:
+        """Return frames of what changed in the minutes of sessions and is not on the tape."""
+        waiting = self.tape.phase == "waiting"
+        return [
+            self._frame(plan, "rows", minutes=minutes, waiting=waiting)
+            for minutes in self._held.ledgers.steps()
+        ]
 
     def _open(self, plan: Plan, wall_ns: int) -> Release | None:
-        tape, buffer = self.tape, self._buffer(plan)
+        tape, held = self.tape, self._held
         if plan.clock_ns(tape.number, wall_ns) is None:
             return None
-        if buffer.is_covered:
-            silent = buffer.unknown
-            tape.incomplete = bool(silent)
-            tape.reason = f"no source can say: {_names(silent)}" if silent else ""
-        else:
-            waited_ns = wall_ns - tape.progress_ns
-            if waited_ns < plan.command.session_timeout_s * SECOND_NS:
-                return None
-            missing = _names(buffer.uncovered)
-            tape.incomplete = True
-            tape.reason = f"{TIMED_OUT} {waited_ns / SECOND_NS:.0f} s; no coverage of {missing}"
+        reason = why_incomplete(
+            held.buffer(plan, tape.number),
+            held.ledgers.get(tape.number),
+            wall_ns - tape.progress_ns,
+            plan.command.session_timeout_s,
+        )
+        if reason is None:
+            return None
+        tape.incomplete, tape.reason = bool(reason), reason
+        ledger = held.ledger_at_open(plan, tape.number)
+        minutes = None if ledger is None else ledger.all()
+        # What goes out moves ``taken`` past all that was looked at: nothing of it may stay unsaid.
+        frames = self._steps(plan)
         tape.phase, tape.clock_ns = "opened", plan.sessions[tape.number].open_ns
         tape.open_offset = -1
-        return self._release([self._frame(plan, "open")])
+        frames.append(self._frame(plan, "open", minutes=minutes))
+        return self._release(frames)
 
     def _play(self, plan: Plan, wall_ns: int) -> Release | None:
-        tape, buffer = self.tape, self._buffer(plan)
+        tape, held = self.tape, self._held
+        buffer = held.buffer(plan, tape.number)
         target_ns = plan.clock_ns(tape.number, wall_ns)
         if target_ns is None:
             return None
@@ -286,6 +276,9 @@ class Shard:
         if len(fresh) == 0 and len(due) == 0 and until_ns < close_ns:
             return None
         frames = self._rows(plan, fresh, due, until_ns)
+        if until_ns == close_ns:
+            held.ledgers.give_up(tape.number)
+        frames += self._steps(plan)
         if until_ns == close_ns and tape.clock_ns < close_ns:
             tape.clock_ns = close_ns
             frames.append(self._frame(plan, "rows"))
@@ -299,16 +292,16 @@ class Shard:
             if len(due):
                 tape.clock_ns = int(due[-1])
             return [self._frame(plan, "rows")] if len(due) else []
-        buffer = self._buffer(plan)
-        pending = self.inbox.take_late(buffer.outdone)
-        late = buffer.correct(pending) if pending else None
+        late = self._held.late(plan, tape.number)
+        active = self._held.active(plan)
         slices = mark(
             fresh,
             due,
             corrections=0 if late is None else len(late),
             until_ns=until_ns,
-            symbols=len(plan.symbols),
+            symbols=len(active),
             interval_ns=plan.interval_ns,
+            no_trade=self._held.ledgers.no_trade(tape.number, due, until_ns, active),
         )
         frames = []
         parts = cut(late, fresh, slices, clock_ns=tape.clock_ns, symbols_bytes=plan.symbols_bytes)
@@ -316,7 +309,7 @@ class Shard:
             tape.clock_ns = part.clock_ns
             marks = {f.name: getattr(part.slices, f.name) for f in fields(Slices)}
             rows = len(part.rows)
-            bars = part.rows if rows else None
+            bars = self._held.shown(part.rows) if rows else None
             frames.append(self._frame(plan, "rows", rows=rows, bars=bars, **marks))
         return frames
 
@@ -324,7 +317,7 @@ class Shard:
         """Close the session, and roll to the next or end the run."""
         tape = self.tape
         frames.append(self._frame(plan, "close"))
-        self._buffers.pop(tape.number, None)
+        self._held.drop(tape.number)
         gives_up = plan.command.on_timeout == "stop" and tape.reason.startswith(TIMED_OUT)
         if tape.number + 1 == len(plan.sessions) or gives_up:
             frames.append(self._frame(plan, "end", session=""))
@@ -332,10 +325,11 @@ class Shard:
             return ()
         tape.number += 1
         tape.phase, tape.incomplete, tape.reason = "waiting", False, ""
+        prefetched = self._held.is_complete(plan, tape.number)
         requests = self._requests(plan)
         if requests:  # what was asked just now takes its time, however long the session took
             tape.progress_ns = wall_ns
-        frames.append(self._frame(plan, "roll"))
+        frames.append(self._frame(plan, "roll", prefetched=prefetched))
         return requests
 
     def _stop(self, plan: Plan) -> Release:
@@ -345,12 +339,6 @@ class Shard:
         return self._release([frame])
 
     # What goes out.
-
-    def _buffer(self, plan: Plan, number: int | None = None) -> SessionBuffer:
-        number = self.tape.number if number is None else number
-        if number not in self._buffers:
-            self._buffers[number] = SessionBuffer(plan.sessions[number], plan.numbers)
-        return self._buffers[number]
 
     def _requests(self, plan: Plan) -> tuple[DataRequest, ...]:
         """Ask for the session that comes and for those to be prefetched, each once."""
@@ -373,7 +361,7 @@ class Shard:
             close_ns=playing.close_ns,
             requested=plan.label(self.tape.requested),
             positions=(place,),
-            symbols=plan.symbols if event in ("open", "rows") else (),
+            symbols=() if event in ("close", "end") else self._held.active(plan),
             sources=tuple(self.inbox.sources),
             interval_ns=plan.interval_ns,
             expected=len(plan.expected_ends(self.tape.number)),
@@ -383,10 +371,6 @@ class Shard:
     def _release(self, frames: list[Frame], requests: Sequence[DataRequest] = ()) -> Release:
         rejections, self.inbox.rejections = tuple(self.inbox.rejections), []
         keep = self.inbox.keep(self.tape.clock_ns)
-        return Release(tuple(frames), tuple(requests), rejections, keep)
-
-
-def _names(symbols: Sequence[str]) -> str:
-    """Return symbols for people: the first few, and how many more."""
-    first = ", ".join(symbols[:5])
-    return first if len(symbols) <= 5 else f"{first} and {len(symbols) - 5} more"
+        held = self._held
+        asks, held.asks, held.has_changed = held.asks, [], False
+        return Release(tuple(frames), (*requests, *asks), rejections, keep)

@@ -43,13 +43,18 @@ LONGEST_REST_S = 5.0
 
 @dataclass
 class _View:
-    """What is folded of one shard, and what of it is not flushed yet."""
+    """What is folded of one shard, and what of it is not flushed yet.
+
+    ``told`` is the last frame that says where the shard stands; others tell of a session to come.
+    """
 
     event: Any
     last: Frame
     offset: int = -1
     state: SessionState | None = None
+    told: Frame | None = None
     received: int = 0
+    no_trade: int = 0
     missing: int = 0
     changed: set[int] = field(default_factory=set)
     open_offset: int = -1
@@ -171,11 +176,19 @@ class Tables:
         if view is None:
             view = self._views[shard] = _View(event, frame)
         view.event, view.last, view.offset, view.is_dirty = event, frame, offset, True
+        if frame.waiting:
+            return
+        view.told = frame
         if frame.event == "open":
             view.state, view.changed, view.open_offset = SessionState(frame), set(), offset
-            view.received, view.missing = 0, 0
+            view.received, view.no_trade, view.missing = 0, 0, 0
         elif view.state is not None:
-            view.changed.update(np.flatnonzero(view.state.fold(frame)).tolist())
+            names = view.state.symbols
+            changed = np.flatnonzero(view.state.fold(frame)).tolist()
+            if view.state.symbols is not names:
+                view.changed.clear()  # numbers of symbols that have others now
+            view.changed.update(changed)
+            view.no_trade += int(frame.slice_no_trade.sum())
             view.received += int(frame.slice_received.sum())
             view.missing += int(frame.slice_missing.sum())
         if frame.event in ("open", "close") and view.state is not None:
@@ -241,7 +254,10 @@ class Tables:
         for value in state.values(which):
             self._write(self.symbols, value["symbol"].encode(), value | head)
 
-    def _write_shard(self, shard: int, view: _View, frame: Frame) -> None:
+    def _write_shard(self, shard: int, view: _View, last: Frame) -> None:
+        frame = view.told
+        if frame is None:
+            return
         value = {
             "run": frame.run,
             "session": frame.session,
@@ -256,9 +272,10 @@ class Tables:
             "incomplete": frame.incomplete,
             "reason": frame.reason,
             "received": view.received,
+            "no_trade": view.no_trade,
             "missing": view.missing,
-            "frame": frame.frame,
-            "row": frame.first_row + frame.rows - 1,
+            "frame": last.frame,
+            "row": last.first_row + last.rows - 1,
         }
         self._write(self.shards, str(shard).encode(), value)
 

@@ -1,7 +1,8 @@
 """What a run has played, counted from the batches of its tape: sessions, rows, gaps, quality.
 
 Pure but for the wall time, which is passed in. A gap is a run of expected minutes, one behind the
-other in their session, without a bar and without a source that vouches that nothing was traded.
+other in their session, that had no bar of their own accord and no source that vouched for them on
+the tape; whatever became of it: filled, without trade, given up or still open.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import BarColumns
+from schemas.records import Minutes
 from streams.calendar import Session
 from streams.client.batch import Batch
+from streams.coverage import Grid, Runs, Status
 from streams.intervals import MINUTE_NS
+from streams.newcomers import with_symbols
 
-__all__ = ["Incomplete", "Tally"]
+__all__ = ["Gaps", "Incomplete", "Tally"]
+
+_GOOD = (Status.TRADED, Status.FILLED, Status.NO_TRADE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,59 +33,122 @@ class Incomplete:
     reason: str
 
 
-@dataclass
-class _Grid:
-    """Expected minutes of the session that plays: which symbols have a bar in which."""
+@dataclass(slots=True)
+class Gaps:
+    """Gaps of a run, over all symbols, and the minutes in them.
 
-    session: Session
-    symbols: tuple[str, ...]
-    is_expected: NDArray[np.bool_]
-    has_bar: NDArray[np.bool_]
+    Attributes
+    ----------
+    found
+        All of them: runs of minutes.
+    filled
+        Those in which every minute is filled.
+    no_trade
+        Those that are answered to the end, and not by rows alone.
+    given_up
+        Those in which a minute is given up.
+    missing_minutes, filled_minutes, no_trade_minutes
+        Minutes in all of them; those that were filled; those a source says had no trade.
+    """
+
+    found: int = 0
+    filled: int = 0
+    no_trade: int = 0
+    given_up: int = 0
+    missing_minutes: int = 0
+    filled_minutes: int = 0
+    no_trade_minutes: int = 0
+
+    @property
+    def open(self) -> int:
+        """Those that nobody has answered to the end, nor given up."""
+        return self.found - self.filled - self.no_trade - self.given_up
+
+    def fill_rate(self) -> float | None:
+        """Return filled / (missing - no-trade) minutes, 0 to 1; None where that is nothing."""
+        wanted = self.missing_minutes - self.no_trade_minutes
+        return round(self.filled_minutes / wanted, 6) if wanted else None
+
+    def add(self, grid: Grid, where: NDArray[np.bool_]) -> None:
+        """Take the gaps of a session, which are the runs of a mask (symbols, minutes)."""
+        runs = grid.runs(where)
+        sizes = runs.stop - runs.first
+        filled, no_trade, given_up = (
+            _within(grid.status[:, : where.shape[1]] == status, runs)
+            for status in (Status.FILLED, Status.NO_TRADE, Status.GIVEN_UP)
+        )
+        is_filled = filled == sizes
+        self.found += len(sizes)
+        self.filled += int(is_filled.sum())
+        self.no_trade += int(((filled + no_trade == sizes) & ~is_filled).sum())
+        self.given_up += int((given_up > 0).sum())
+        self.missing_minutes += int(sizes.sum())
+        self.filled_minutes += int(filled.sum())
+        self.no_trade_minutes += int(no_trade.sum())
+
+
+def _within(mask: NDArray[np.bool_], runs: Runs) -> NDArray[np.int64]:
+    """Return at how many minutes of each run a mask (symbols, minutes) holds, shape (runs,)."""
+    sums = np.zeros(mask.size + 1, np.int64)
+    np.cumsum(mask.reshape(-1), out=sums[1:])
+    base = runs.symbol * mask.shape[1]
+    counts: NDArray[np.int64] = sums[base + runs.stop] - sums[base + runs.first]
+    return counts
+
+
+@dataclass
+class _Playing:
+    """Minutes of the session that plays.
+
+    ``is_vouched`` says at which minutes the marks alone explain what is not there; that is for
+    tapes that don't tell of minutes.
+    """
+
+    grid: Grid
     is_vouched: NDArray[np.bool_]
+    said: list[Minutes] = field(default_factory=list)
     clock_ns: int = 0
 
     @classmethod
-    def of(cls, session: Session, symbols: tuple[str, ...]) -> _Grid:
-        minutes = -(-(session.close_ns - session.open_ns) // MINUTE_NS)
-        is_expected = np.zeros(minutes, bool)
-        starts = session.starts(MINUTE_NS)
-        starts = starts[starts + MINUTE_NS <= session.close_ns]
-        is_expected[(starts - session.open_ns) // MINUTE_NS] = True
-        has_bar = np.zeros((len(symbols), minutes), bool)
-        return cls(session, symbols, is_expected, has_bar, np.zeros(minutes, bool))
+    def of(cls, session: Session, symbols: tuple[str, ...]) -> _Playing:
+        grid = Grid(session, MINUTE_NS, symbols)
+        return cls(grid, np.zeros(len(grid.ends), np.bool_))
 
-    def take(self, batch: Batch, bars: BarColumns | None) -> None:
-        """Mark what came."""
+    def take(self, batch: Batch) -> None:
+        """Take in what came."""
         self.clock_ns = max(self.clock_ns, batch.clock_ns)
-        if batch.symbols != self.symbols:
-            self._extend(batch.symbols)
-        minutes = len(self.is_expected)
-        quiet = (batch.slice_expected > 0) & (batch.slice_missing == 0)
-        places = (batch.slice_ns[quiet] - self.session.open_ns) // MINUTE_NS - 1
-        self.is_vouched[places[(places >= 0) & (places < minutes)]] = True
+        if batch.symbols and batch.symbols != self.grid.symbols:
+            self.grid = with_symbols(self.grid, batch.symbols, self.said)
+        for minutes in batch.minutes:
+            self.said.append(minutes)
+            self.grid.apply(minutes)
+        if not self.said and batch.slice_no_trade.any():
+            quiet = batch.slice_ns[(batch.slice_no_trade > 0) & (batch.slice_missing == 0)]
+            self.is_vouched |= np.isin(self.grid.ends, quiet)
+        bars = batch.bars
         if bars is None or not len(bars):
             return
-        place = (bars.ts_ns - self.session.open_ns) // MINUTE_NS
-        is_mine = (bars.interval_ns == MINUTE_NS) & (place >= 0) & (place < minutes)
-        symbol = bars.symbol
+        symbol, ts_ns = bars.symbol, bars.ts_ns
+        is_mine = bars.interval_ns == MINUTE_NS
         if not is_mine.all():
-            place, symbol = place[is_mine], symbol[is_mine]
-        self.has_bar.reshape(-1)[symbol * minutes + place] = True
+            symbol, ts_ns = symbol[is_mine], ts_ns[is_mine]
+        self.grid.trade(symbol, ts_ns)
 
-    def missing(self) -> NDArray[np.bool_]:
-        """Return the expected minutes behind the clock that are missing, (symbols, expected)."""
-        ends = self.session.open_ns + MINUTE_NS * np.arange(1, len(self.is_expected) + 1)
-        counted = self.is_expected & (ends <= self.clock_ns)
-        missing: NDArray[np.bool_] = ~self.has_bar[:, counted] & ~self.is_vouched[counted]
-        return missing
+    def gaps(self) -> NDArray[np.bool_]:
+        """Return the minutes behind the clock without a bar of their own accord."""
+        expected = self.grid.expected(self.clock_ns)
+        status = self.grid.status[:, :expected]
+        own = (status == Status.TRADED) | (
+            (status == Status.PENDING) & self.is_vouched[None, :expected]
+        )
+        gaps: NDArray[np.bool_] = ~own
+        return gaps
 
-    def _extend(self, symbols: tuple[str, ...]) -> None:
-        has_bar = np.zeros((len(symbols), len(self.is_expected)), bool)
-        place = {name: number for number, name in enumerate(symbols)}
-        for number, name in enumerate(self.symbols):
-            if name in place:
-                has_bar[place[name]] = self.has_bar[number]
-        self.symbols, self.has_bar = symbols, has_bar
+    def bad(self, gaps: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return how many minutes of each symbol are in gaps, neither filled nor without trade."""
+        status = self.grid.status[:, : gaps.shape[1]]
+        counts: NDArray[np.int64] = (gaps & ~np.isin(status, _GOOD)).sum(axis=1)
+        return counts
 
 
 @dataclass
@@ -96,20 +164,24 @@ class Tally:
     rows
         Rows by kind.
     gaps
-        Gaps found on the tape, over all symbols.
+        Gaps found on the tape, and what became of them.
     incomplete
         Sessions without complete coverage.
     transitions_s
         Wall time from each session's close to the next one's open.
+    rolls, hits
+        Rolls, and those at which the session to come was complete before this one closed.
     """
 
     sessions: Sequence[Session]
     closed: int = 0
     rows: dict[str, int] = field(default_factory=lambda: {"bars": 0, "quotes": 0, "ticks": 0})
-    gaps: int = 0
+    gaps: Gaps = field(default_factory=Gaps)
     incomplete: list[Incomplete] = field(default_factory=list)
     transitions_s: list[float] = field(default_factory=list)
-    _grid: _Grid | None = None
+    rolls: int = 0
+    hits: int = 0
+    _playing: _Playing | None = None
     _quality: dict[str, list[int]] = field(default_factory=dict)
     _closed_s: float | None = None
 
@@ -120,14 +192,11 @@ class Tally:
                 self.transitions_s.append(wall_s - self._closed_s)
             self._closed_s = None
             self._open(batch)
+        if batch.event == "roll":
+            self.rolls += 1
+            self.hits += batch.prefetched
         if batch.event in ("open", "rows", "close"):
-            if self._grid is None or self._grid.session.label != batch.session:
-                self._open(batch)
-            if self._grid is not None:
-                self._grid.take(batch, batch.bars)
-            for kind in self.rows:
-                columns = getattr(batch, kind)
-                self.rows[kind] += 0 if columns is None else len(columns)
+            self._take(batch)
         if batch.event == "close":
             self.closed += 1
             self._closed_s = wall_s
@@ -139,10 +208,14 @@ class Tally:
     def quality(self) -> dict[str, float]:
         """Return (bars + no-trade minutes) / expected minutes by symbol, in %."""
         return {
-            name: round(100.0 * (expected - missing) / expected, 4)
-            for name, (expected, missing) in sorted(self._quality.items())
+            name: round(100.0 * (expected - bad) / expected, 4)
+            for name, (expected, bad) in sorted(self._quality.items())
             if expected
         }
+
+    def prefetch_hit_rate(self) -> float | None:
+        """Return hits / rolls, 0 to 1; None where there was no roll."""
+        return round(self.hits / self.rolls, 6) if self.rolls else None
 
     def transition_ms(self) -> dict[str, float] | None:
         """Return p50, p99 and max of the transitions in ms; None where there was none."""
@@ -153,21 +226,29 @@ class Tally:
         found = {"p50": p50, "p99": p99, "max": ms.max()}
         return {name: round(float(value), 3) for name, value in found.items()}
 
+    def _take(self, batch: Batch) -> None:
+        if self._playing is None or self._playing.grid.session.label != batch.session:
+            self._open(batch)
+        if self._playing is not None:
+            self._playing.take(batch)
+        for kind in self.rows:
+            columns = getattr(batch, kind)
+            self.rows[kind] += 0 if columns is None else len(columns)
+
     def _open(self, batch: Batch) -> None:
         for session in self.sessions:
             if session.label == batch.session:
-                self._grid = _Grid.of(session, batch.symbols)
+                self._playing = _Playing.of(session, batch.symbols)
 
     def _count(self) -> None:
-        grid, self._grid = self._grid, None
-        if grid is None:
+        playing, self._playing = self._playing, None
+        if playing is None:
             return
-        missing = grid.missing()
-        begins = missing.copy()
-        begins[:, 1:] &= ~missing[:, :-1]
-        self.gaps += int(begins.sum())
-        expected = missing.shape[1]
-        for name, count in zip(grid.symbols, missing.sum(axis=1).tolist(), strict=True):
+        gaps = playing.gaps()
+        self.gaps.add(playing.grid, gaps)
+        expected = gaps.shape[1]
+        bad = playing.bad(gaps).tolist()
+        for name, count in zip(playing.grid.symbols, bad, strict=True):
             counts = self._quality.setdefault(name, [0, 0])
             counts[0] += expected
             counts[1] += count

@@ -46,6 +46,20 @@ class Topics:
         return (self.raw_bars, self.raw_quotes, self.raw_ticks)
 
     @property
+    def raw_history(self) -> str:
+        """Bars of trailing sessions as sources send them; read by the upkeep."""
+        return f"{self.namespace}.raw.history"
+
+    def derived(self, interval: str) -> str:
+        """Return the topic of the bars of one length that are derived."""
+        return f"{self.namespace}.bars.{interval}"
+
+    @property
+    def history(self) -> str:
+        """Trailing sessions of a run: a frame or more a shard and session."""
+        return f"{self.namespace}.history"
+
+    @property
     def session(self) -> str:
         """The tape: frames, one partition a shard."""
         return f"{self.namespace}.session"
@@ -74,6 +88,11 @@ class Topics:
     def tables(self) -> str:
         """Group and Faust app of the session_data tables."""
         return f"{self.namespace}.tables"
+
+    @property
+    def upkeep(self) -> str:
+        """Group and Faust app of the upkeep."""
+        return f"{self.namespace}.upkeep"
 
     @property
     def sink(self) -> str:

@@ -132,6 +132,11 @@ class Tape:
             "data_dir": self.settings.data_dir,
             "broker_session_timeout_s": self.settings.broker_session_timeout_s,
             "flush_interval_ms": self.settings.flush_interval_ms,
+            "gap_timeout_s": self.settings.gap_timeout_s,
+            "derived_intervals": self.settings.derived_intervals,
+            "source_timeout_s": self.settings.source_timeout_s,
+            "calendar": self.settings.calendar,
+            "hours": self.settings.hours,
         }
         made = Worker(
             name,
@@ -150,8 +155,12 @@ class Tape:
     def tables(self, **how: bool) -> Worker:
         return self.worker("tables", "streams.tables", **how)
 
-    def producer(self, **how: bool) -> Worker:
-        return self.worker("producer", "streams.producer", "--source", self.source, **how)
+    def producer(self, *more: str, **how: bool) -> Worker:
+        argv = ("streams.producer", "--source", self.source, *more)
+        return self.worker("producer", *argv, **how)
+
+    def upkeep(self, name: str = "upkeep", **how: bool) -> Worker:
+        return self.worker(name, "streams.upkeep", **how)
 
     def sink(self, **how: bool) -> Worker:
         return self.worker("sink", "sinks", **how)

@@ -47,6 +47,7 @@ COMMANDS = {
             "replay --source lean:DIR --symbols AIG,BAC,IBM --start 2013-10-07 --end 2013-10-11",
             "replay --source synthetic:symbols=50,missing=0.01 --start 2024-11-25 --end 2024-11-29",
             "replay --source lean:DIR --calendar 24/7 --symbols BTCUSD --speed 600 --json",
+            "replay --source lean:DIR --withhold 2%@7 --fallback lean:DIR --interval 5m",
         ),
     ),
     "subscribe": Command(
@@ -57,7 +58,34 @@ COMMANDS = {
             "subscribe --symbols 'SYN000*' --from session",
             "subscribe --from start --until idle --format csv > bars.csv",
             "subscribe --unit slices --json",
+            "subscribe --interval 5m,15m",
         ),
+    ),
+    "quality": Command(
+        "quality",
+        "The tape",
+        "Show how complete a session is, symbol by symbol, worst first.",
+        (
+            "quality",
+            "quality --session 2024-11-29 --worst 5",
+            "quality --watch",
+        ),
+    ),
+    "gaps": Command(
+        "gaps",
+        "The tape",
+        "Show each gap of a session with its story: found, requested, what came of it.",
+        (
+            "gaps",
+            "gaps --symbols AIG --status given_up --json",
+            "gaps --watch",
+        ),
+    ),
+    "symbols": Command(
+        "symbols",
+        "The tape",
+        "List the symbols of the run that is on, or add and remove some.",
+        ("symbols", "symbols add GOOG", "symbols remove AIG,BAC"),
     ),
     "history": Command(
         "history",

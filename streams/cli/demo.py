@@ -31,6 +31,9 @@ ZONE = "America/New_York"
 NEXT = """\
 where to go next
 
+how complete each symbol was, and what became of each gap
+  {program} quality --namespace {namespace}
+  {program} gaps --namespace {namespace}
 the bars, read back from ClickHouse
   {program} history SYN0001 --sessions 2 --namespace {namespace}
 the same week as fast as it goes: the same digest

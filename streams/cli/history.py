@@ -35,7 +35,8 @@ def history(
     symbol
         A symbol, or some with commas between.
     interval
-        Length of the bars, such as 1m.
+        Length of the bars, such as 1m; derived ones, such as 5m, come with VWAP, the number of
+        bars they are made of and their quality in %.
     sessions
         Newest sessions to read.
     format_
@@ -87,6 +88,8 @@ def _write(table: Any, chosen: str, file: IO[bytes]) -> None:
 
 
 def _show(table: Any) -> None:
+    # Only derived bars are known to be made of others.
+    is_derived = table["count"].null_count < len(table)
     rows = [
         (
             row["symbol"],
@@ -94,9 +97,19 @@ def _show(table: Any) -> None:
             clock(row["ts_ns"])[11:],
             *(f"{row[name]:,.2f}" for name in ("open", "high", "low", "close")),
             f"{row['volume']:,.0f}",
+            *(_derived(row) if is_derived else ()),
         )
         for row in table.to_pylist()
     ]
     columns = ("symbol", "session", "UTC", "open>", "high>", "low>", "close>", "volume>")
-    print_table("", columns, rows)
+    more = ("VWAP>", "bars>", "quality %>") if is_derived else ()
+    print_table("", (*columns, *more), rows)
     note(f"{len(rows):,} bars")
+
+
+def _derived(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return what is known of a derived bar beside its prices; - for what isn't."""
+    forms = {"vwap": ",.2f", "count": "d", "quality": ".1f"}
+    return tuple(
+        "-" if row[name] is None else format(row[name], form) for name, form in forms.items()
+    )

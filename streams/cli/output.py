@@ -7,24 +7,32 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 __all__ = [
     "Bar",
     "atomic_file",
     "bar",
     "clock",
+    "console",
     "fail",
     "note",
+    "print_each",
     "print_json",
     "print_line",
     "print_table",
+    "table_of",
 ]
 
+T = TypeVar("T")
 LINE_EVERY_S = 5.0
 
 
@@ -40,21 +48,66 @@ def print_line(text: str) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table on stdout; columns whose name ends in ``>`` stand to the right."""
+    out = console()
+    if title:
+        out.print(title, style="bold")
+    out.print(table_of(columns, rows))
+
+
+def console() -> Console:
+    """Return what prints on stdout; nothing is cut where that is no terminal."""
     from rich.console import Console
+
+    made = Console(file=sys.stdout, highlight=False, markup=False)
+    if not made.is_terminal:
+        made.width = 200
+    return made
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Return a table as `print_table` prints it; cells that have colours keep them."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None)
     for name in columns:
         is_right = name.endswith(">")
         table.add_column(name.rstrip(">"), justify="right" if is_right else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    console = Console(file=sys.stdout, highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 200
-    if title:
-        console.print(title, style="bold")
-    console.print(table)
+        table.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
+    return table
+
+
+def print_each(
+    found: Iterable[T], *, as_json: bool, value: Callable[[T], Any], view: Callable[[T], Any]
+) -> None:
+    """Print values as they come: JSON lines, a view that moves on a terminal, or one by one.
+
+    Parameters
+    ----------
+    found
+        What comes.
+    as_json
+        Whether each is a line of JSON.
+    value
+        Returns what JSON can hold.
+    view
+        Returns what is shown to people.
+    """
+    out = console()
+    if as_json or not out.is_terminal:
+        for one in found:
+            if as_json:
+                print_line(json.dumps(value(one)))
+            else:
+                out.print(view(one))
+            sys.stdout.flush()
+        return
+    from rich.live import Live
+
+    with Live(console=out, auto_refresh=False) as live:
+        for one in found:
+            live.update(view(one), refresh=True)
 
 
 def note(text: str) -> None:

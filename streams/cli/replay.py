@@ -23,12 +23,15 @@ WORST = 5
 def replay(
     *,
     source: str,
+    fallback: Annotated[list[str] | None, Parameter(negative="")] = None,
+    withhold: str | None = None,
     calendar: str | None = None,
     symbols: str | None = None,
     start: str | None = None,
     end: str | None = None,
     speed: str | None = None,
     kinds: str = "bars",
+    interval: str | None = None,
     partitions: Count = None,
     workers: Count = None,
     namespace: Namespace = None,
@@ -36,6 +39,8 @@ def replay(
     hours: str | None = None,
     session_timeout: float | None = None,
     on_timeout: Literal["go_on", "stop"] | None = None,
+    prefetch: bool = True,
+    upkeep: bool = True,
     sink: bool = True,
     tables: bool = True,
     json: Json = False,
@@ -47,6 +52,11 @@ def replay(
     source
         Where the rows come from: lean:DIR, csv:PATH, parquet:PATH, synthetic:[key=value,...] or
         clickhouse:DSN.
+    fallback
+        Source that is asked for what the first one lacks; give it again for more, in order.
+    withhold
+        What the source is made to lack, to see it filled: 2%@7 (a share, by a seed), hour@7, ends,
+        symbol:AIG, joined by +.
     calendar
         Calendar by its exchange_calendars name, such as XNYS or 24/7.
     symbols
@@ -59,6 +69,9 @@ def replay(
         max, or tape seconds a wall second: 60 plays an hour a minute, 1 is real time.
     kinds
         Streams with commas between; bars is the one there is.
+    interval
+        Lengths of bars that the replay itself reads, with commas between, such as 1m,5m; those of
+        1m are always played, and made into the longer ones.
     partitions
         Shards of the namespace; those it has when not given.
     workers
@@ -71,6 +84,10 @@ def replay(
         Seconds without progress until a session is played incomplete.
     on_timeout
         What to do after such a session: go on, or stop.
+    prefetch
+        Whether sessions are asked for while the one before them plays.
+    upkeep
+        Whether gaps are filled and longer bars derived, as far as the stack has an upkeep.
     sink
         Whether a stack of our own writes the tape to ClickHouse.
     tables
@@ -92,16 +109,21 @@ def replay(
         hours="extended" if extended_hours else hours,
         session_timeout_s=session_timeout,
         on_timeout=on_timeout,
+        prefetch_sessions=None if prefetch else 0,
     )
     with bar("replay") as shown:
         result = run(
             settings,
             source,
+            fallbacks=fallback or (),
+            withhold=withhold or "",
             symbols=names(symbols),
             start=start,
             end=end,
+            intervals=names(interval) or (),
             workers=workers,
             partitions=partitions,
+            upkeep=upkeep,
             tables=tables,
             sink=sink,
             on_progress=moved(shown),
@@ -145,7 +167,9 @@ def result_lines(result: ReplayResult) -> None:
         ("bars", f"{result.bars:,}"),
         ("seconds", f"{result.elapsed_s:.3f}"),
         ("bars/s", f"{result.bars / result.elapsed_s:,.0f}"),
-        ("gaps", f"{result.gaps_found:,} found, {result.gaps_filled:,} filled"),
+        ("gaps", _gaps(result)),
+        ("minutes", _minutes(result)),
+        ("prefetched", _share(result.prefetch_hit_rate, "of the rolls")),
         (
             "transition",
             "-"
@@ -156,10 +180,36 @@ def result_lines(result: ReplayResult) -> None:
         ("as known", result.digest_as_known),
     ]
     print_table("", ("", ""), rows)
-    if quality:
+    if quality and quality[0][1] == 100:
+        print_line(f"\nquality: 100 % of each of {len(quality)} symbols")
+    elif quality:
         print_table(
             f"\nquality, the {min(WORST, len(quality))} worst of {len(quality)} symbols",
             ("symbol", "quality>"),
             [(name, f"{value:.2f} %") for name, value in quality[:WORST]],
         )
     print_line("")
+
+
+def _gaps(result: ReplayResult) -> str:
+    found, known = result.gaps_found, result.gaps_filled + result.gaps_no_trade
+    left = found - known - result.gaps_given_up
+    said = (
+        f"{found:,} found, {result.gaps_no_trade:,} without trade, {result.gaps_filled:,} filled, "
+        f"{result.gaps_given_up:,} given up"
+    )
+    return f"{said}, {left:,} open" if left else said
+
+
+def _minutes(result: ReplayResult) -> str:
+    said = (
+        f"{result.missing_minutes:,} missing, {result.no_trade_minutes:,} without trade, "
+        f"{result.filled_minutes:,} filled"
+    )
+    if result.fill_rate is None:
+        return said
+    return f"{said} ({_share(result.fill_rate, 'of what had a trade')})"
+
+
+def _share(value: float | None, of: str) -> str:
+    return "-" if value is None else f"{100 * value:.4g} % {of}"

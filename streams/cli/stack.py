@@ -24,6 +24,7 @@ def up(
     workers: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] = 1,
     sink: bool = True,
     tables: bool = True,
+    upkeep: bool = True,
     json: Json = False,
 ) -> int:
     """Start Kafka, the workers and chDB on this machine, and leave them running.
@@ -45,13 +46,20 @@ def up(
         Whether the tape is written to ClickHouse.
     tables
         Whether the session_data tables are kept.
+    upkeep
+        Whether gaps are filled and longer bars derived.
     """
     from streams.local.supervisor import start_detached
 
     settings = settings_of(namespace=namespace, partitions=partitions)
     with bar("up") as shown:
         state = start_detached(
-            settings, coordinators=workers, sink=sink, tables=tables, tell=shown.say
+            settings,
+            coordinators=workers,
+            upkeep=upkeep,
+            sink=sink,
+            tables=tables,
+            tell=shown.say,
         )
     if json:
         print_json(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from streams.cli.options import Namespace, settings_of
+from streams.cli.options import Namespace, names, settings_of
 from streams.cli.output import clock, print_line
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ STARTS: dict[str, Literal["session", "now", "first"]] = {
 def subscribe(
     *,
     symbols: str = "*",
+    interval: str = "1m",
     since: Annotated[
         Literal["session", "now", "start"], Parameter(name="--from", negative="")
     ] = "session",
@@ -48,6 +49,8 @@ def subscribe(
     ----------
     symbols
         A glob such as SYN*, or names with commas between.
+    interval
+        Lengths of bars with commas between, such as 1m,5m; longer ones come from the upkeep.
     since
         Begin at the open of the running session, at what comes now, or at the first frame kept.
     until
@@ -67,6 +70,7 @@ def subscribe(
     stream = SessionStream(
         settings=settings,
         symbols=chosen,
+        intervals=names(interval) or (),
         start=STARTS[since],
         until=until,
         data=SessionData(trailing_sessions=0),

@@ -8,9 +8,9 @@ from streams.client.data import (
     reset_session_data,
 )
 from streams.client.history import recorded
+from streams.client.past import History, Trailing
 from streams.client.reader import Reader
 from streams.client.rows import BarRow
-from streams.client.state import History, Trailing
 from streams.client.stream import SessionStream
 
 __all__ = [

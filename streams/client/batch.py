@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.records import (
     BarColumns,
+    DerivedColumns,
     Ints,
     Longs,
+    Minutes,
     QuoteColumns,
     TickColumns,
     empty_ints,
     empty_longs,
 )
 from streams.digest import known_ns
+from streams.intervals import MINUTE_NS
 
-__all__ = ["MARKS", "PLACES", "ROWS", "Batch", "Position", "Slice"]
+__all__ = ["KINDS", "MARKS", "PLACES", "ROWS", "Batch", "DerivedBars", "Position", "Slice"]
+
+KINDS = ("ticks", "quotes", "bars", "derived")
+"""The kinds of rows, in their order inside a slice."""
 
 MARKS = ("slice_expected", "slice_received", "slice_no_trade", "slice_missing")
 """The slice-complete marks; those of all shards add up."""
@@ -29,6 +35,20 @@ PLACES = {"start": 0, "roll": 1, "open": 2, "rows": 3, "close": 4, "end": 5}
 """The order of the events of a session."""
 
 ROWS = PLACES["rows"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DerivedBars(DerivedColumns):
+    """Derived bars of a batch, in order.
+
+    Attributes
+    ----------
+    length_ns
+        Length that was asked for. ``interval_ns`` is shorter in a bar that the close cut.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = (*DerivedColumns.columns, "length_ns")
+    length_ns: Longs
 
 
 @dataclass(frozen=True, slots=True, eq=True)
@@ -46,6 +66,8 @@ class Position(Mapping[int, int]):
         Of every shard, its clock before that frame and how often a slice came again at it.
     run, session, place, slice_ns, repeat
         The last that is out: event of a session (its place in the order of events) or slice.
+    begun
+        Shards of which a part of the next frame is out; None: any may be, up to that slice.
     """
 
     offsets: Mapping[int, int]
@@ -55,6 +77,7 @@ class Position(Mapping[int, int]):
     place: int = -1
     slice_ns: int = 0
     repeat: int = 0
+    begun: tuple[int, ...] | None = None
 
     def __getitem__(self, shard: int) -> int:
         """Return the next offset of a shard."""
@@ -78,15 +101,18 @@ class Position(Mapping[int, int]):
             "place": self.place,
             "slice_ns": self.slice_ns,
             "repeat": self.repeat,
+            "begun": None if self.begun is None else list(self.begun),
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
         """Return the position that `as_dict` gave."""
-        rest = {k: v for k, v in value.items() if k not in ("offsets", "clocks")}
+        rest = {k: v for k, v in value.items() if k not in ("offsets", "clocks", "begun")}
+        begun = value.get("begun")
         return cls(
             offsets={int(shard): int(offset) for shard, offset in value["offsets"].items()},
             clocks={int(shard): (int(c[0]), int(c[1])) for shard, c in value["clocks"].items()},
+            begun=None if begun is None else tuple(map(int, begun)),
             **rest,
         )
 
@@ -108,6 +134,8 @@ class Slice:
         Names that the symbol column counts in.
     bars
         Its bars in order, corrections first; with symbols filtered, theirs only.
+    derived
+        Its derived bars in order, corrections first; they stand behind the bars.
     corrections
         Number of corrections among its rows.
     """
@@ -123,6 +151,7 @@ class Slice:
     bars: BarColumns | None = None
     quotes: QuoteColumns | None = None
     ticks: TickColumns | None = None
+    derived: DerivedBars | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,10 +159,20 @@ class Batch:
     """Rows of all shards in global order, and at most one event.
 
     ``open`` counts before its rows, ``close`` behind them. Columns are as in
-    ``schemas/Frame.avsc``, over all shards; ``symbols`` is sorted and the same through a session.
+    ``schemas/Frame.avsc``, over all shards.
 
     Attributes
     ----------
+    symbols
+        Symbols of the session, sorted. Where some are added or removed in mid-session a new batch
+        begins, which has those that are listed from there on.
+    interval_ns
+        Length of the bars that are expected.
+    minutes
+        What became known of minutes of this session, one a shard and frame: in ``open`` all those
+        that have no bar of their own accord, later what changed.
+    prefetched
+        In ``roll``: whether every shard had the session to come complete before this one closed.
     clock_ns
         Everything with a ready time up to and including it was delivered, by every shard.
     position
@@ -167,33 +206,42 @@ class Batch:
     bars: BarColumns | None = None
     quotes: QuoteColumns | None = None
     ticks: TickColumns | None = None
+    derived: DerivedBars | None = None
+    interval_ns: int = MINUTE_NS
+    minutes: tuple[Minutes, ...] = ()
+    prefetched: bool = False
 
     @property
     def rows(self) -> int:
         """Number of rows over all kinds."""
-        kinds = (self.bars, self.quotes, self.ticks)
+        kinds = (self.bars, self.quotes, self.ticks, self.derived)
         return sum(len(columns) for columns in kinds if columns is not None)
 
-    def known_ns(self) -> Longs:
-        """Return the time at which each bar was known: its slice's, shape (bars,)."""
-        if self.bars is None:
-            return empty_longs()
-        return known_ns(self.slice_ns, self.slice_rows, self.bars.row, len(self.bars))
+    def known_ns(self, kind: str = "bars") -> Longs:
+        """Return the time at which each bar was known: its slice's, shape (bars,).
 
-    def late(self) -> NDArray[np.bool_] | None:
+        ``kind`` is ``bars`` or ``derived``.
+        """
+        columns = getattr(self, kind)
+        if columns is None:
+            return empty_longs()
+        return known_ns(self.slice_ns, self.slice_rows, columns.row, len(columns))
+
+    def late(self, kind: str = "bars") -> NDArray[np.bool_] | None:
         """Return which bars are corrections, shape (bars,); None if none is."""
-        if self.bars is None or not self.slice_corrections.any():
+        columns = getattr(self, kind)
+        if columns is None or not self.slice_corrections.any():
             return None
         starts = np.cumsum(self.slice_rows) - self.slice_rows
         places = np.arange(int(self.slice_rows.sum())) - np.repeat(starts, self.slice_rows)
         late = places < np.repeat(self.slice_corrections, self.slice_rows)
-        return late if len(late) == len(self.bars) else late[self.bars.row]
+        return late if len(late) == len(columns) else late[columns.row]
 
     def slices(self) -> Iterator[Slice]:
         """Give its slices in order."""
         ends = np.cumsum(self.slice_rows)
         cuts: dict[str, Any] = {}
-        for kind in ("bars", "quotes", "ticks"):
+        for kind in KINDS:
             columns = getattr(self, kind)
             if columns is not None:
                 cuts[kind] = (columns, [0, *np.searchsorted(columns.row, ends).tolist()])
@@ -217,10 +265,13 @@ class Batch:
             )
 
     def cut(self, start: int, end: int, before: Position) -> Batch:
-        """Return slices [start, end) of it; ``before`` is the position in front of them."""
+        """Return slices [start, end) of it; ``before`` is the position in front of them.
+
+        What became known of minutes goes with the last one.
+        """
         first, stop = int(self.slice_rows[:start].sum()), int(self.slice_rows[:end].sum())
         changes: dict[str, Any] = {}
-        for kind in ("bars", "quotes", "ticks"):
+        for kind in KINDS:
             columns = getattr(self, kind)
             if columns is not None:
                 at, to = np.searchsorted(columns.row, (first, stop))
@@ -232,6 +283,7 @@ class Batch:
             clock_ns = int(self.slice_ns[end - 1])
             repeat = int(self.slice_repeat[end - 1]) if len(self.slice_repeat) else 0
             changes["clock_ns"] = clock_ns
+            changes["minutes"] = ()
             changes["position"] = Position(
                 *(before.offsets, before.clocks, self.run, self.session, ROWS, clock_ns, repeat)
             )
@@ -248,14 +300,14 @@ class Batch:
         total = int(self.slice_rows.sum())
         keep = np.zeros(total, bool)
         masks = {}
-        for kind in ("bars", "quotes", "ticks"):
+        for kind in KINDS:
             columns = getattr(self, kind)
             if columns is not None and kind in kinds:
                 masks[kind] = wanted[columns.symbol]
                 keep[columns.row[masks[kind]]] = True
         before = np.concatenate(([0], np.cumsum(keep)))
         renumber = (np.cumsum(wanted) - 1).astype(np.int32)
-        changes: dict[str, Any] = dict.fromkeys(("bars", "quotes", "ticks"))
+        changes: dict[str, Any] = dict.fromkeys(KINDS)
         for kind, mask in masks.items():
             taken = getattr(self, kind).take(np.flatnonzero(mask))
             changes[kind] = replace(

@@ -6,7 +6,7 @@ assignment of a new state, and each read takes the state once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from threading import Lock
 from typing import Any, TypeAlias
@@ -15,23 +15,17 @@ import numpy as np
 
 from streams.client.batch import Batch
 from streams.client.convert import As, converted
-from streams.client.state import (
-    History,
-    Interval,
-    State,
-    Writer,
-    find,
-    place_of,
-    quality,
-    view_of,
-)
+from streams.client.past import History, Interval, Trailing
+from streams.client.state import State, Writer, find, place_of, quality, status_of, view_of
 from streams.client.store import BAR, Bars, blank
+from streams.coverage import Status
 from streams.intervals import interval_ns
 
 __all__ = ["Flags", "SessionData", "get_session_data", "reset_session_data"]
 
 Time: TypeAlias = int | datetime
 _NO_BARS = np.empty(0, BAR)
+_STATUS = np.array([status.label for status in Status])
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -41,7 +35,8 @@ class SessionData:
     Bars come as rows with the fields ``ts_ns``, ``interval_ns``, ``known_ns``, ``open``, ``high``,
     ``low``, ``close``, ``volume``, ``revision``, by name (``bar["close"]``) or as attributes
     (``bar.close``). Arrays of them are read-only and never change. Intervals are minutes (``5``)
-    or names (``"5m"``); an unknown symbol or an interval that is not on the tape has no bars.
+    or names (``"5m"``); an unknown symbol or an interval that is not read has no bars. Derived bars
+    count under the length they were asked for, also one that the close of the session cut.
 
     Parameters
     ----------
@@ -51,7 +46,8 @@ class SessionData:
         Sessions that stay behind the running one.
     history
         Gives the trailing sessions of a reader that joins late, as `recorded` does from ClickHouse
-        or chDB; default: those that the tape still keeps, and those it saw itself.
+        or chDB; default: those that the tape still keeps, those it saw itself, and those from
+        before the run, which come in beside the tape.
     """
 
     def __init__(
@@ -68,6 +64,24 @@ class SessionData:
     def apply(self, batch: Batch) -> None:
         """Take the next batch of the tape in; only one thread may call it."""
         self._state = self._writer.next(self._state, batch)
+
+    def add_past(self, run: str, session: str, load: Callable[[], Trailing]) -> None:
+        """Take in a session from before a run's first; only the thread that writes may call it.
+
+        Parameters
+        ----------
+        run
+            The run.
+        session
+            Label of the session.
+        load
+            Gives its bars, when somebody asks for them first, in their thread.
+        """
+        self._state = self._writer.add_past(self._state, run, session, load)
+
+    def takes_bars(self, has_bars: bool) -> None:
+        """Say whether the bars come that the tape expects, or derived ones alone."""
+        self._writer.has_bars = has_bars
 
     @property
     def sessions_wanted(self) -> int:
@@ -228,12 +242,25 @@ class SessionData:
     def get_quality_metric(self, symbol: str, interval: Interval = 1) -> float | None:
         """Return (bars + no-trade minutes) / expected minutes so far, in %.
 
-        The tape vouches for a whole slice: in one where some symbols are missing and others had
-        no trade, a symbol without a bar counts as missing. None for an unknown symbol, or when
-        nothing is expected yet. Longer intervals have the quality of their minutes.
+        No-trade minutes count from when the tape has the answer. Where a session is played
+        without upkeep the tape vouches for whole slices only: in one where some symbols are
+        missing and others had no trade, a symbol without a bar counts as missing. None for an
+        unknown symbol, or when nothing is expected yet. Longer intervals have the quality of the
+        minutes so far; that of one derived bar stands in ``Batch.derived``.
         """
         interval_ns(interval)
         return quality(self._state, symbol)
+
+    def get_minute_status(self, symbol: str) -> dict[str, Any]:
+        """Return what is known of each expected minute of the session so far, ascending.
+
+        Keys: ``ts_ns``, starts of the minutes, int64; ``status``, for each its name:
+        ``traded``, ``no_trade``, ``missing``, ``requested``, ``filled``, ``given_up``, ``halted``,
+        or ``pending`` where the symbol was not expected. Shape (minutes,) each, (0,) for an
+        unknown symbol.
+        """
+        ts_ns, status = status_of(self._state, symbol)
+        return {"ts_ns": ts_ns, "status": _STATUS[status]}
 
     def get_latest_quote(self, symbol: str) -> Any:
         """Return the last quote of a symbol in this session (`schemas.Quote`), None before it."""
@@ -241,7 +268,10 @@ class SessionData:
         return quotes.get(symbol) or quotes.get(symbol.upper())
 
     def get_active_symbols(self) -> frozenset[str]:
-        """Return the symbols of the session."""
+        """Return the symbols of the session: those that are listed now.
+
+        One that is added counts from when it has caught up; one that is removed keeps its bars.
+        """
         return frozenset(self._state.symbols)
 
     def get_current_session_date(self) -> date | None:
@@ -259,7 +289,7 @@ class SessionData:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Symbols in the order of `get_latest_bars`."""
+        """Symbols in the order of `get_latest_bars`, also those that were removed."""
         state = self._state
         return state.base.symbols if state.base is not None else state.symbols
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from schemas.records import BarColumns
-from streams.client.state import History, Trailing
+from streams.client.past import History, Trailing
 from streams.errors import HistoryError
 from streams.intervals import interval_name, interval_ns
 from streams.settings import Settings, load

@@ -36,11 +36,14 @@ class Join:
     opens
         Offsets of the open frames by shard, a mapping a session, oldest first; the last is that of
         the running session.
+    from_start
+        Whether the oldest of them is the first of the run.
     """
 
     run: str
     session: str
     opens: tuple[Mapping[int, int], ...]
+    from_start: bool = False
 
     @property
     def first(self) -> Mapping[int, int]:
@@ -55,7 +58,8 @@ class Join:
     def kept(self, starts: Mapping[int, int]) -> Join | None:
         """Return what is still there of a tape that was cut; None where that is nothing."""
         opens = tuple(o for o in self.opens if all(o[shard] >= starts[shard] for shard in o))
-        return Join(self.run, self.session, opens) if self.running in opens else None
+        whole = self.from_start and len(opens) == len(self.opens)
+        return Join(self.run, self.session, opens, whole) if self.running in opens else None
 
 
 class _Opened(NamedTuple):
@@ -65,10 +69,14 @@ class _Opened(NamedTuple):
 
 @dataclass
 class _Chain:
-    """Open frames of one shard, newest first; ``at`` is where the next is said to be, -1: none."""
+    """Open frames of one shard, newest first; ``at`` is where the next is said to be, -1: none.
+
+    ``has_first`` says whether the last of them is the first of the run.
+    """
 
     at: int
     found: list[_Opened] = field(default_factory=list)
+    has_first: bool = False
 
     def extend(self, opened: Frame, before: Frame | None, run: str) -> None:
         """Take the frame that stands at ``at``, and the one before it."""
@@ -77,8 +85,11 @@ class _Chain:
         if opened.event != "open" or opened.run != run:
             return
         self.found.append(_Opened(at, opened.session))
+        if before is None:
+            return
         # The start of a run may still name the last session of the run before.
-        if before is not None and before.run == run and before.event != "start":
+        self.has_first = before.run != run or before.event == "start" or before.open_offset < 0
+        if not self.has_first:
             self.at = before.open_offset
 
     def lacks(self, running: str, sessions: int) -> bool:
@@ -139,12 +150,17 @@ def _stands(
     for shard, one in last.items():
         if one is None:
             begins[shard] = starts[shard]
-        elif one.frame.run != run or one.frame.event == "start":
+        elif one.frame.run != run or one.frame.event == "start" or _is_before_first(one.frame):
             begins[shard] = one.offset
         else:
             is_open = one.frame.event == "open"
             chains[shard] = _Chain(one.offset if is_open else one.frame.open_offset)
     return begins, chains
+
+
+def _is_before_first(frame: Frame) -> bool:
+    """Tell whether a frame comes before its run's first open: it speaks of a session to come."""
+    return frame.waiting and frame.open_offset < 0
 
 
 def _begun(run: str, begins: Mapping[int, int], chains: Mapping[int, _Chain]) -> Join | None:
@@ -154,7 +170,8 @@ def _begun(run: str, begins: Mapping[int, int], chains: Mapping[int, _Chain]) ->
     oldest = {shard: chain.found[-1] for shard, chain in chains.items()}
     session = max((one.session for one in oldest.values()), default="")
     offsets = {shard: one.offset for shard, one in oldest.items()}
-    return Join(run, session, ({**begins, **offsets},))
+    whole = all(chain.has_first for chain in chains.values())
+    return Join(run, session, ({**begins, **offsets},), whole)
 
 
 def _common(run: str, running: str, chains: Mapping[int, _Chain]) -> Join | None:
@@ -162,7 +179,11 @@ def _common(run: str, running: str, chains: Mapping[int, _Chain]) -> Join | None
     rows = [[one for one in c.found if one.session <= running] for c in chains.values()]
     each = takewhile(lambda ones: len({one.session for one in ones}) == 1, zip(*rows, strict=False))
     opens = [dict(zip(chains, (one.offset for one in ones), strict=True)) for ones in each]
-    return Join(run, running, tuple(reversed(opens))) if opens else None
+    if not opens:
+        return None
+    oldest = opens[-1]
+    whole = all(c.has_first and c.found[-1].offset == oldest[s] for s, c in chains.items())
+    return Join(run, running, tuple(reversed(opens)), whole)
 
 
 def _look(

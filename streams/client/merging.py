@@ -2,13 +2,10 @@
 
 A slice is out when every shard has reached its ready time in the same run and session; an event
 (open, close, roll, …) when every shard has said it. With one shard frames go through as they are.
+Topics of derived bars are shards like the others.
 """
 
 from __future__ import annotations
-
-from collections import deque
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,69 +13,9 @@ from schemas import Frame
 from schemas.records import Ints
 from streams.client.batch import PLACES, ROWS, Batch, Position
 from streams.client.pieces import Piece, merged
+from streams.client.queues import FAR, Item, Names, Place, Queue, Stage, Taken, before
 
 __all__ = ["Merger"]
-
-_FAR = 2**63 - 1
-
-
-class _Stage(NamedTuple):
-    """Where on the tape something stands: ordered by run, session, place of the event."""
-
-    run: int
-    session: str
-    place: int
-
-
-@dataclass(slots=True)
-class _Item:
-    """An event, or the slices of a frame that are not out yet, from ``at`` on."""
-
-    stage: _Stage
-    frame: Frame
-    offset: int
-    before: tuple[int, int]
-    repeat: Ints | None = None
-    at: int = 0
-
-
-@dataclass
-class _Shard:
-    queue: deque[_Item] = field(default_factory=deque)
-    stage: _Stage | None = None
-    clock_ns: int = 0
-    repeat: int = 0
-    next_offset: int = 0
-
-    @property
-    def head(self) -> _Stage | None:
-        """Stage of what comes next; None if that can't be known yet."""
-        if self.queue:
-            return self.queue[0].stage
-        if self.stage is not None and self.stage.place in (PLACES["open"], ROWS):
-            return self.stage._replace(place=ROWS)
-        return None
-
-
-class _Names:
-    """Symbols of all shards in one session, sorted, and where those of a frame stand in them."""
-
-    def __init__(self) -> None:
-        self.symbols: tuple[str, ...] = ()
-        self._maps: dict[tuple[str, ...], Ints] = {}
-
-    def add(self, names: tuple[str, ...]) -> None:
-        """Take the symbols of a frame in."""
-        if names in self._maps:
-            return
-        lists = [*self._maps, names]
-        self.symbols = tuple(sorted({name for known in lists for name in known}))
-        place = {name: i for i, name in enumerate(self.symbols)}
-        self._maps = {known: np.array([place[name] for name in known], np.int32) for known in lists}
-
-    def map_of(self, names: tuple[str, ...]) -> Ints | None:
-        """Return the place of each of ``names`` among all; None if they are all, in that order."""
-        return None if names == self.symbols else self._maps[names]
 
 
 class Merger:
@@ -87,7 +24,7 @@ class Merger:
     Parameters
     ----------
     shards
-        Number of shards of the session topic.
+        Number of shards, over all topics.
     position
         Where to go on: what is behind it is left out. Empty for a fresh start.
     align
@@ -100,14 +37,16 @@ class Merger:
     def __init__(
         self, shards: int, position: Position | None = None, *, align: bool = False, run: str = ""
     ) -> None:
-        self._shards = [_Shard() for _ in range(shards)]
+        self._shards = [Queue() for _ in range(shards)]
         self._runs: dict[str, int] = {}
         self._run = run
         self._align = align
-        self._names = _Names()
+        self._names = Names()
+        self._interval_ns = FAR
         self._out = Position({})
         self._skip = position if position is not None and position.place >= 0 else None
-        self._reached: tuple[_Stage | None, int] = (None, 0)
+        self._begun: dict[int, Frame] = {}
+        self._reached: tuple[Stage | None, int] = (None, 0)
         if position is not None:
             self._resume(position)
 
@@ -122,26 +61,35 @@ class Merger:
         """Take the next frame of its shard, which stands at ``offset``."""
         shard = self._shards[frame.shard]
         shard.next_offset = offset + 1
-        if self._run and frame.run != self._run:
+        if (self._run and frame.run != self._run) or _is_of_others(frame):
             return
+        skip = self._skip
+        if skip is not None and skip.begun is not None and frame.shard in skip.begun:
+            self._begun.setdefault(frame.shard, frame)
         run = self._runs.setdefault(frame.run, frame.command)
         place = PLACES[frame.event]
         session = "\U0010ffff" if frame.event == "end" else frame.session
         before = (shard.clock_ns, shard.repeat)
         has_slices = len(frame.slice_ns) > 0
+        minutes = frame.minutes
+        if minutes is not None and minutes.session != frame.session:
+            minutes = None
         if place not in (ROWS, PLACES["close"]) or not has_slices:
-            shard.queue.append(_Item(_Stage(run, session, place), frame, offset, before))
+            stage = Stage(run, session, place)
+            shard.put(Item(stage, frame, offset, before, frame.symbols, minutes))
             shard.clock_ns, shard.repeat = frame.clock_ns, 0
         if has_slices:
-            rows = _Stage(run, session, ROWS)
+            rows = Stage(run, session, ROWS)
             repeat = self._repeat(shard, frame)
-            shard.queue.append(_Item(rows, frame, offset, before, repeat))
+            own = minutes if place == ROWS else None
+            shard.put(Item(rows, frame, offset, before, frame.symbols, own, repeat))
             if place == PLACES["close"]:
-                shard.queue.append(_Item(_Stage(run, session, place), frame, offset, before))
+                stage = Stage(run, session, place)
+                shard.put(Item(stage, frame, offset, before, minutes=minutes))
         if place == ROWS and not has_slices and before[0] == frame.clock_ns:
             shard.repeat = before[1]
 
-    def _repeat(self, shard: _Shard, frame: Frame) -> Ints | None:
+    def _repeat(self, shard: Queue, frame: Frame) -> Ints | None:
         """Return how often each slice came before at the shard's clock; None for never."""
         clock_ns = shard.clock_ns
         shard.clock_ns = max(frame.clock_ns, clock_ns)
@@ -176,30 +124,29 @@ class Merger:
         self._event(stage, found)
         return True
 
-    def _aligned(self, heads: list[_Stage]) -> bool:
+    def _aligned(self, heads: list[Stage]) -> bool:
         """Drop what stands before the furthest shard's session; tell whether all stand there."""
         furthest = max(heads)
         for shard in self._shards:
             while shard.queue and shard.queue[0].stage < furthest:
-                shard.stage = shard.queue.popleft().stage
+                shard.stage = shard.pop().stage
         self._align = any(
             not shard.queue or shard.queue[0].stage != furthest for shard in self._shards
         )
         return not self._align
 
-    def _event(self, stage: _Stage, found: list[Batch]) -> None:
+    def _event(self, stage: Stage, found: list[Batch]) -> None:
         items = [
-            shard.queue.popleft()
-            for shard in self._shards
-            if shard.queue and shard.queue[0].stage == stage
+            shard.pop() for shard in self._shards if shard.queue and shard.queue[0].stage == stage
         ]
         frames = [item.frame for item in items]
         for frame in frames:
             self._shards[frame.shard].stage = stage
         if stage.place == PLACES["open"]:
-            self._names = _Names()
-            for frame in frames:
-                self._names.add(frame.symbols)
+            for item in items:
+                self._shards[item.frame.shard].symbols = item.names
+            self._names.take([item.names for item in items])
+            self._interval_ns = min(frame.interval_ns for frame in frames)
         first = frames[0]
         was_out = self._was_out(first, stage.place, 0, 0)
         self._move(first, stage.place, 0, 0)
@@ -216,62 +163,91 @@ class Merger:
                 clock_ns=min(frame.clock_ns for frame in frames),
                 position=self._out,
                 incomplete=any(frame.incomplete for frame in frames),
+                prefetched=all(frame.prefetched for frame in frames),
                 reason="; ".join(sorted({frame.reason for frame in frames if frame.reason})),
                 expected=max(frame.expected for frame in frames),
                 symbols=self._names.symbols,
                 sources=tuple(sorted({name for frame in frames for name in frame.sources})),
+                interval_ns=min(self._interval_ns, first.interval_ns),
+                minutes=tuple(item.minutes for item in items if item.minutes is not None),
             )
         )
 
-    def _limit(self, stage: _Stage) -> tuple[int, int]:
+    def _limit(self, stage: Stage) -> tuple[int, int]:
         """Return up to where slices are out, and the clock that says so."""
         if len(self._shards) == 1:  # one frame a batch, as it came, unless it ends in mid-slice
             for item in self._shards[0].queue:
                 clock_ns, slice_ns = item.frame.clock_ns, item.frame.slice_ns
                 if item.stage == stage and (not len(slice_ns) or slice_ns[-1] <= clock_ns):
                     return clock_ns, clock_ns
-        limit, last = _FAR, 0
+        limit, last = FAR, 0
         for shard in self._shards:
             if shard.queue and shard.queue[-1].stage > stage:
                 clocks = [item.frame.clock_ns for item in shard.queue if item.stage == stage]
                 last = max([last, *clocks])
             else:
                 limit = min(limit, shard.clock_ns)
-        return limit, limit if limit < _FAR else last
+        return limit, limit if limit < FAR else last
 
-    def _rows(self, stage: _Stage, found: list[Batch]) -> bool:
+    def _rows(self, stage: Stage, found: list[Batch]) -> bool:
         limit, clock_ns = self._limit(stage)
-        pieces: list[Piece] = []
-        done: Frame | None = None
-        for shard in self._shards:
-            while shard.queue and shard.queue[0].stage == stage:
-                item = shard.queue[0]
-                frame = item.frame
-                self._names.add(frame.symbols)
-                end = int(np.searchsorted(frame.slice_ns, limit, "right"))
-                if end > item.at:
-                    pieces.append(Piece(frame, item.at, end, item.repeat))
-                    item.at = end
-                if end < len(frame.slice_ns) or frame.clock_ns > limit:
-                    break
-                shard.queue.popleft()
-                shard.stage = stage
-                done = frame
-        some = pieces[-1].frame if pieces else done
+        taken = self._take(stage, (limit, FAR))
+        some = taken.some
         if some is None:
             return False
+        if taken.is_short:
+            clock_ns = taken.clock_ns
+        pieces = taken.pieces
         if self._skip is not None:
             found_again = [self._kept(piece, self._skip) for piece in pieces]
             pieces = [piece for piece in found_again if piece is not None]
+        lists = [shard.symbols for shard in self._shards if shard.symbols is not None]
+        own = (piece for piece in pieces if not any(piece.names is names for names in lists))
+        self._names.take([*lists, *(piece.names for piece in own)])
         was_out = self._was_out(some, stage.place, clock_ns, 0)
         last = max((piece.key(piece.end - 1) for piece in pieces), default=(0, 0))
         self._move(some, stage.place, *max(last, (clock_ns, 0)))
-        if pieces or not (was_out or (stage, clock_ns) == self._reached):
-            found.append(self._batch(some, pieces, clock_ns))
+        is_new = pieces or taken.minutes or taken.lists_others
+        if is_new or not (was_out or (stage, clock_ns) == self._reached):
+            found.append(self._batch(some, pieces, clock_ns, taken))
         self._reached = (stage, clock_ns)
         return True
 
-    def _batch(self, some: Frame, pieces: list[Piece], clock_ns: int) -> Batch:
+    def _take(self, stage: Stage, until: Place) -> Taken:
+        """Take what is out at or before a place, up to where a shard lists other symbols.
+
+        What stands before that goes out first; then what lists them is the first of its batch.
+        """
+        change = self._change(stage, until)
+        if change is None:
+            return self._taken(stage, until)
+        taken = self._taken(stage, before(change), is_short=True)
+        if taken.some is not None:
+            return taken
+        for shard in self._shards:
+            shard.accept(stage, change)
+        after = self._change(stage, until)
+        if after is None:
+            taken = self._taken(stage, until)
+        else:
+            taken = self._taken(stage, before(after), is_short=True)
+        taken.lists_others = True
+        return taken
+
+    def _change(self, stage: Stage, until: Place) -> Place | None:
+        """Return where the first shard lists other symbols, None if none does until then."""
+        places = [shard.change(stage) for shard in self._shards if shard.changes]
+        return min((at for at in places if at is not None and at <= until), default=None)
+
+    def _taken(self, stage: Stage, until: Place, *, is_short: bool = False) -> Taken:
+        taken = Taken(is_short=is_short)
+        for shard in self._shards:
+            shard.take(stage, until, taken)
+        if taken.some is not None:
+            self._interval_ns = min(self._interval_ns, taken.interval_ns)
+        return taken
+
+    def _batch(self, some: Frame, pieces: list[Piece], clock_ns: int, taken: Taken) -> Batch:
         return Batch(
             run=some.run,
             event="rows",
@@ -285,14 +261,18 @@ class Merger:
             reason=some.reason,
             expected=some.expected,
             symbols=self._names.symbols,
-            **merged(pieces, [self._names.map_of(piece.frame.symbols) for piece in pieces]),
+            interval_ns=self._interval_ns,
+            minutes=tuple(taken.minutes),
+            **merged(pieces, [self._names.map_of(piece.names) for piece in pieces]),
         )
 
-    @staticmethod
-    def _kept(piece: Piece, skip: Position) -> Piece | None:
+    def _kept(self, piece: Piece, skip: Position) -> Piece | None:
         """Return what of a piece is beyond the position the reader started from."""
         frame = piece.frame
         if (frame.run, frame.session) != (skip.run, skip.session):
+            return piece
+        # What had not come then is not out, even if it stands at a slice that others had given.
+        if skip.begun is not None and self._begun.get(frame.shard) is not frame:
             return piece
         at = int(np.searchsorted(frame.slice_ns, skip.slice_ns, "left"))
         start = max(piece.start, at)
@@ -318,4 +298,14 @@ class Merger:
             dict(enumerate(offsets)),
             dict(enumerate(clocks)),
             *(frame.run, frame.session, place, slice_ns, repeat),
+            begun=tuple(n for n, item in enumerate(items) if item is not None and item.at > 0),
         )
+
+
+def _is_of_others(frame: Frame) -> bool:
+    """Tell whether a frame says nothing of the session that plays: of one to come, at most."""
+    if frame.waiting:
+        return True
+    minutes = frame.minutes
+    is_bare = frame.event == "rows" and not len(frame.slice_ns)
+    return is_bare and minutes is not None and minutes.session != frame.session

@@ -9,22 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas import Frame
-from schemas.records import BarColumns, Ints, QuoteColumns, TickColumns
-from streams.client.batch import MARKS
+from schemas.records import Ints, TickColumns
+from streams.client.batch import KINDS, MARKS, DerivedBars
 
 __all__ = ["Piece", "merged"]
 
-_KINDS = ("ticks", "quotes", "bars")
-"""The order of the kinds inside a slice."""
+_BARS, _DERIVED = KINDS.index("bars"), KINDS.index("derived")
 
 
 class Piece(NamedTuple):
-    """Slices [start, end) of a frame; ``repeat`` says how often each came before at its clock."""
+    """Slices [start, end) of a frame; ``repeat`` says how often each came before at its clock.
+
+    ``names`` are its symbols, as one object for all frames of a shard that list the same.
+    """
 
     frame: Frame
     start: int
     end: int
     repeat: Ints | None
+    names: tuple[str, ...]
 
     def key(self, at: int) -> tuple[int, int]:
         """Return the place of a slice on the tape: its ready time, and which one it is there."""
@@ -48,9 +51,10 @@ def merged(pieces: Sequence[Piece], maps: Sequence[Ints | None]) -> dict[str, An
     """
     if not pieces:
         return {}
-    if len(pieces) == 1 and pieces[0].is_whole and maps[0] is None:
-        frame = pieces[0].frame
-        names = ("sources", "slice_ns", "slice_rows", "slice_corrections", *MARKS, *_KINDS)
+    frame = pieces[0].frame
+    is_one = len(pieces) == 1 and pieces[0].is_whole and maps[0] is None
+    if is_one and frame.derived is None:
+        names = ("sources", "slice_ns", "slice_rows", "slice_corrections", *MARKS, *KINDS)
         repeat = pieces[0].repeat
         more = {} if repeat is None else {"slice_repeat": repeat}
         return {**{name: getattr(frame, name) for name in names}, **more}
@@ -59,7 +63,7 @@ def merged(pieces: Sequence[Piece], maps: Sequence[Ints | None]) -> dict[str, An
     late = bool(slices["slice_corrections"].any())
     parts = [
         part
-        for kind in _KINDS
+        for kind in KINDS
         for piece, places, symbols in zip(pieces, of_piece, maps, strict=True)
         if (part := _part(piece, kind, places, symbols, sources, late=late)) is not None
     ]
@@ -117,7 +121,7 @@ def _part(
     late: bool,
 ) -> _Part | None:
     frame = piece.frame
-    columns: BarColumns | QuoteColumns | TickColumns | None = getattr(frame, kind)
+    columns: Any = getattr(frame, kind)
     if columns is None or not len(columns):
         return None
     in_slice = frame.slice_rows[piece.start : piece.end]
@@ -140,12 +144,12 @@ def _part(
     changed: dict[str, NDArray[Any]] = {}
     if symbols is not None:
         changed["symbol"] = symbols[columns.symbol]
-    if frame.sources != sources:
+    if kind == "derived":
+        changed["length_ns"] = np.broadcast_to(np.int64(frame.interval_ns), len(columns))
+    elif frame.sources != sources:
         place = np.array([sources.index(name) for name in frame.sources], np.int32)
         changed["source"] = place[columns.source]
-    if kind == "ticks" and isinstance(columns, TickColumns):
-        changed["condition"] = columns.condition
-    return _Part(_KINDS.index(kind), columns, changed, slice_of, fresh)
+    return _Part(KINDS.index(kind), columns, changed, slice_of, fresh)
 
 
 def _order(parts: Sequence[_Part], *, late: bool) -> NDArray[np.intp] | None:
@@ -154,19 +158,19 @@ def _order(parts: Sequence[_Part], *, late: bool) -> NDArray[np.intp] | None:
         return None
     symbol = np.concatenate([part.column("symbol") for part in parts])
     slice_of = np.concatenate([part.slice for part in parts])
-    lengths = [_interval(part) for part in parts]
+    lengths = [_length(part) for part in parts]
     interval = np.concatenate(lengths)
     kind = np.repeat([part.kind for part in parts], [len(part.slice) for part in parts])
     intervals = np.unique([column[0] for column in lengths if len(column)])
     if any(not _is_one(column) for column in lengths):
         intervals = np.unique(interval)
     inner = [
-        (kind, len(_KINDS)),
+        (kind, len(KINDS)),
         (np.searchsorted(intervals, interval) if len(intervals) > 1 else None, len(intervals)),
         (symbol, int(symbol.max()) + 1),
     ]
-    if kind[0] != kind[-1] or kind[0] != _KINDS.index("bars"):
-        source = np.concatenate([part.column("source") for part in parts])
+    if kind[0] < _BARS:  # of quotes and ticks there may be many of one symbol
+        source = np.concatenate([_source(part) for part in parts])
         inner.append((source, int(source.max()) + 1))
     key = np.zeros(len(symbol), np.int64) if late else slice_of.astype(np.int64)
     for column, size in inner:
@@ -175,16 +179,27 @@ def _order(parts: Sequence[_Part], *, late: bool) -> NDArray[np.intp] | None:
             key += column
     if not late:
         return None if bool((key[1:] >= key[:-1]).all()) else np.argsort(key, kind="stable")
-    ready = np.concatenate([part.column("ts_ns") for part in parts]) + interval
+    ready = np.concatenate([part.column("ts_ns") + _interval(part) for part in parts])
     fresh = np.concatenate([part.fresh for part in parts if part.fresh is not None])
     return np.lexsort((key, ready, slice_of * 2 + fresh))
 
 
 def _interval(part: _Part) -> NDArray[np.int64]:
-    columns = part.columns
-    if isinstance(columns, BarColumns):
-        return columns.interval_ns
-    return np.broadcast_to(np.zeros(1, np.int64), len(columns))
+    if part.kind < _BARS:
+        return np.broadcast_to(np.zeros(1, np.int64), len(part.columns))
+    found: NDArray[np.int64] = part.columns.interval_ns
+    return found
+
+
+def _length(part: _Part) -> NDArray[np.int64]:
+    """Return the lengths that rows are ordered by: a bar that the close cut keeps its place."""
+    return part.column("length_ns") if part.kind == _DERIVED else _interval(part)
+
+
+def _source(part: _Part) -> NDArray[np.int32]:
+    if part.kind == _DERIVED:
+        return np.broadcast_to(np.zeros(1, np.int32), len(part.columns))
+    return part.column("source")
 
 
 def _is_one(column: NDArray[Any]) -> bool:
@@ -201,7 +216,7 @@ def _rows(parts: Sequence[_Part], order: NDArray[np.intp] | None) -> dict[str, A
         row = np.empty(total, np.int32)
         row[order] = np.arange(total, dtype=np.int32)
     start = 0
-    for number, kind in enumerate(_KINDS):
+    for number, kind in enumerate(KINDS):
         own = [part for part in parts if part.kind == number]
         if not own:
             continue
@@ -211,6 +226,8 @@ def _rows(parts: Sequence[_Part], order: NDArray[np.intp] | None) -> dict[str, A
             take = None
         elif end - start == total:
             take, places = order, np.arange(total, dtype=np.int32)
+        elif bool((places[1:] > places[:-1]).all()):
+            take = None
         else:
             take = np.argsort(places, kind="stable")
             places = places[take]
@@ -220,7 +237,7 @@ def _rows(parts: Sequence[_Part], order: NDArray[np.intp] | None) -> dict[str, A
 
 
 def _joined(parts: Sequence[_Part], places: Ints, take: NDArray[np.intp] | None) -> Any:
-    cls = type(parts[0].columns)
+    cls = DerivedBars if parts[0].kind == _DERIVED else type(parts[0].columns)
     values: dict[str, Any] = {"row": places}
     if cls is TickColumns:
         parts = _with_conditions(parts)

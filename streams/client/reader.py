@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from schemas import Frame
-from streams.client.batch import ROWS, Position
+from streams.client.batch import PLACES, ROWS, Position
 from streams.errors import ConfigError
 
 __all__ = ["DeliveredFrame", "Reader", "Start", "first_position"]
@@ -35,6 +35,8 @@ class Reader(Protocol):
     """Gives the frames of each shard in order, each once; a hole is an error.
 
     Delivery: from the offsets assigned on, every committed frame. `FrameReader` is one over Kafka.
+    Topics of derived bars come as more shards: of ``n`` shards, shard ``s`` of the ``k``-th topic
+    is ``k * n + s``; the frames there say the length of their bars as ``interval_ns``.
     """
 
     def assign(self, offsets: Mapping[int, int]) -> None:
@@ -78,7 +80,10 @@ def first_position(
     """
     if isinstance(start, Mapping):
         if set(start) != set(last):
-            msg = f"the position is one of the shards {sorted(start)}, the tape has {sorted(last)}"
+            msg = (
+                f"the position is one of the shards {sorted(start)}, the tape has {sorted(last)}: "
+                "go on with the intervals it was taken with"
+            )
             raise ConfigError(msg)
         return start if isinstance(start, Position) else Position(dict(start))
     starts = dict(reader.starts())
@@ -100,8 +105,11 @@ def _behind(last: Mapping[int, DeliveredFrame | None], starts: Mapping[int, int]
     if not there:
         return Position(offsets)
     furthest = max((delivered.frame for delivered in there.values()), key=lambda f: f.clock_ns)
+    # The session that a roll names, or that is waited for, is still to be opened.
+    is_to_come = furthest.event == "roll" or furthest.waiting
+    place = PLACES["roll"] if is_to_come else ROWS
     return Position(
-        offsets, clocks, furthest.run, furthest.session, ROWS, furthest.clock_ns, _ANY_REPEAT
+        offsets, clocks, furthest.run, furthest.session, place, furthest.clock_ns, _ANY_REPEAT
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from streams.client.batch import Batch
 
@@ -19,7 +20,8 @@ class BarRow:
     symbol
         Its symbol.
     ts_ns, interval_ns
-        Start, ns since the epoch, UTC, and length in ns.
+        Start, ns since the epoch, UTC, and length in ns; of a derived bar that the close of the
+        session cut, the length it has.
     open, high, low, close, volume
         Its values.
     revision
@@ -50,14 +52,24 @@ _COLUMNS = ("ts_ns", "interval_ns", "open", "high", "low", "close", "volume", "r
 
 
 def bar_rows(batch: Batch) -> Iterator[BarRow]:
-    """Give the bars of a batch one by one, in order."""
-    bars = batch.bars
+    """Give the bars of a batch one by one, in order; derived bars are among them."""
+    bars, derived = batch.bars, batch.derived
+    if bars is None or derived is None:
+        return _rows(batch, "derived" if bars is None else "bars")
+    both = chain(_rows(batch, "bars"), _rows(batch, "derived"))
+    places = chain(bars.row.tolist(), derived.row.tolist())
+    in_order = sorted(zip(places, both, strict=True), key=lambda placed: placed[0])
+    return iter([row for _, row in in_order])
+
+
+def _rows(batch: Batch, kind: str) -> Iterator[BarRow]:
+    bars = getattr(batch, kind)
     if bars is None:
         return
-    late = batch.late()
+    late = batch.late(kind)
     corrected = [False] * len(bars) if late is None else late.tolist()
     names = [batch.symbols[i] for i in bars.symbol.tolist()]
     columns = [getattr(bars, name).tolist() for name in _COLUMNS]
-    known = batch.known_ns().tolist()
+    known = batch.known_ns(kind).tolist()
     sessions = [batch.session] * len(bars)
     yield from map(BarRow, names, *columns, known, corrected, sessions)

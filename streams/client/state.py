@@ -2,75 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from schemas.records import BarColumns, Longs, empty_longs
+from schemas.records import Longs, empty_longs
 from streams.client.batch import Batch
+from streams.client.minutes import Marks, share
+from streams.client.past import Given, History, Interval, Past, Trailing, by_names, past_of
 from streams.client.quotes import Quotes
-from streams.client.store import Bars, Store, View, packed
-from streams.digest import final_order
+from streams.client.store import BAR, Bars, Store, View, packed
 from streams.intervals import MINUTE_NS, interval_name, interval_ns
 
-__all__ = [
-    "History",
-    "Interval",
-    "Past",
-    "State",
-    "Trailing",
-    "Writer",
-    "find",
-    "place_of",
-    "quality",
-    "view_of",
-]
+__all__ = ["State", "Writer", "find", "place_of", "quality", "status_of", "view_of"]
 
-Interval: TypeAlias = int | str
-"""Length of bars: minutes, or a name such as ``"5m"``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trailing:
-    """Bars of a session that is over, as they were known at a reader's clock.
-
-    Attributes
-    ----------
-    session
-        Its label.
-    symbols
-        Names that the symbol column counts in.
-    bars
-        In any order; of each (symbol, interval, ts) the highest revision counts.
-    known_ns
-        When each was known, shape (bars,).
-    """
-
-    session: str
-    symbols: tuple[str, ...]
-    bars: BarColumns
-    known_ns: Longs
-
-
-class History(Protocol):
-    """Where a reader that joins late gets the sessions before it from."""
-
-    def __call__(self, before: str, sessions: int, clock_ns: int) -> Iterable[Trailing]:
-        """Return the last ``sessions`` sessions before the one labelled ``before``, ascending.
-
-        What was not known at ``clock_ns`` stays out.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """A session that is over: its label and its bars by interval."""
-
-    session: str
-    views: Mapping[Interval, View]
+_NO_BARS = np.empty(0, BAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +38,13 @@ class State:
     symbols: tuple[str, ...] = ()
     views: Mapping[Interval, View] = field(default_factory=dict)
     base: View | None = None
+    """Bars of the shortest interval there is."""
+    own: View | None = None
+    """Bars that the tape expects."""
     quotes: Mapping[str, Any] = field(default_factory=dict)
-    expected: int = 0
-    unvouched_ns: Longs = field(default_factory=empty_longs)
+    has_bars: bool = True
+    interval_ns: int = MINUTE_NS
+    marks: Marks = field(default_factory=Marks)
     past: tuple[Past, ...] = ()
     write: int = 0
 
@@ -107,6 +60,11 @@ class Writer:
         Sessions that stay behind the running one.
     history
         Gives the sessions before the first one.
+
+    Attributes
+    ----------
+    has_bars
+        Whether it gets the bars that the tape expects, not derived ones alone.
     """
 
     def __init__(
@@ -115,10 +73,14 @@ class Writer:
         self._session_minutes = session_minutes
         self._trailing = trailing_sessions
         self._history = history
-        self._stores: dict[int, Store] = {}
+        self._given = Given(trailing_sessions)
+        self._stores: dict[tuple[str, int], Store] = {}
         self._quotes = Quotes()
-        self._maps: dict[int, tuple[tuple[str, ...], Any]] = {}
+        self._maps: dict[tuple[str, int], tuple[tuple[str, ...], Any]] = {}
         self._expected = 0
+        self._listed: tuple[str, ...] = ()
+        self._order: tuple[str, ...] = ()
+        self.has_bars = True
 
     @property
     def sessions_wanted(self) -> int:
@@ -133,13 +95,17 @@ class Writer:
         if batch.event == "open" or (batch.run, batch.session) != (state.run, state.session):
             state = self._begin(batch, state)
         write = state.write + 1
-        if batch.bars is not None and len(batch.bars):
-            self._take(batch, batch.bars, write)
+        if batch.symbols is not self._listed:
+            seen = {*self._order}
+            self._listed = batch.symbols
+            self._order += tuple(name for name in batch.symbols if name not in seen)
+        for kind in ("bars", "derived"):
+            self._take(batch, kind, write)
         if batch.quotes is not None:
             self._quotes.take(batch.symbols, batch.quotes)
-        is_expected = batch.slice_expected > 0
-        unvouched = batch.slice_ns[is_expected & (batch.slice_missing > 0)]
-        views = {interval: store.view for interval, store in self._stores.items()}
+        # Of bars that are on the tape and derived ones of the same length, those on the tape.
+        views = {key[1]: self._stores[key].view for key in sorted(self._stores, reverse=True)}
+        own = self._stores.get(("bars", batch.interval_ns))
         is_over = state.is_over or batch.event == "close"
         return State(
             run=batch.run,
@@ -155,13 +121,20 @@ class Writer:
             views=by_names(views),
             base=views[min(views)] if views else None,
             quotes=self._quotes.latest,
-            expected=state.expected + int(is_expected.sum()),
-            unvouched_ns=np.concatenate((state.unvouched_ns, unvouched))
-            if len(unvouched)
-            else state.unvouched_ns,
+            own=None if own is None else own.view,
+            has_bars=self.has_bars,
+            interval_ns=batch.interval_ns,
+            marks=state.marks.and_of(batch),
             past=state.past,
             write=write,
         )
+
+    def add_past(self, state: State, run: str, session: str, load: Callable[[], Trailing]) -> State:
+        """Return the state with a session from before the run's first."""
+        self._given.take(run, session, load)
+        if state.run != run or not state.session:
+            return state
+        return replace(state, past=self._given.before(run, state.session, state.past))
 
     def _begin(self, batch: Batch, state: State) -> State:
         """Start a session: what was becomes history."""
@@ -171,41 +144,47 @@ class Writer:
             past = tuple(one for one in seen if one.session < batch.session)
         elif self._history is not None and self._trailing:
             given = self._history(batch.session, self._trailing, batch.open_ns)
-            past = tuple(_past_of(trailing) for trailing in given)
+            past = tuple(past_of(trailing) for trailing in given)
         self._stores = {}
         self._maps = {}
+        self._listed = self._order = ()
         self._quotes = Quotes()
         self._expected = max(batch.expected, self._session_minutes)
-        kept = past[len(past) - self._trailing :] if self._trailing < len(past) else past
+        kept = self._given.before(batch.run, batch.session, past)
         return State(run=batch.run, session=batch.session, past=kept, write=state.write)
 
-    def _take(self, batch: Batch, bars: BarColumns, write: int) -> None:
-        rows = packed(bars, batch.known_ns())
-        late = batch.late()
-        lengths = bars.interval_ns
+    def _take(self, batch: Batch, kind: str, write: int) -> None:
+        bars: Any = getattr(batch, kind)
+        if bars is None or not len(bars):
+            return
+        rows = packed(bars, batch.known_ns(kind))
+        late = batch.late(kind)
+        lengths = bars.length_ns if kind == "derived" else bars.interval_ns
         first = int(lengths[0])
         if lengths.strides == (0,) or bool((lengths == first).all()):
-            self._put(self._store(first, batch.symbols), bars.symbol, rows, late, write)
+            store = self._store(kind, first, batch.symbols)
+            self._put(store, bars.symbol, rows, late, write)
             return
         for length in np.unique(lengths).tolist():
             mask = lengths == length
             own_late = None if late is None else late[mask]
-            store = self._store(length, batch.symbols)
+            store = self._store(kind, length, batch.symbols)
             self._put(store, bars.symbol[mask], rows[mask], own_late, write)
 
-    def _store(self, length_ns: int, names: tuple[str, ...]) -> tuple[Store, Any]:
+    def _store(self, kind: str, length_ns: int, names: tuple[str, ...]) -> tuple[Store, Any]:
         """Return the store of an interval, and where ``names`` stand in it (None: as they are)."""
-        store = self._stores.get(length_ns)
+        key = (kind, length_ns)
+        store = self._stores.get(key)
         if store is None:
             capacity = -(-max(self._expected, 1) * MINUTE_NS // length_ns)
-            store = self._stores[length_ns] = Store(names, capacity)
-        known = self._maps.get(length_ns)
+            store = self._stores[key] = Store(self._order, capacity)
+        known = self._maps.get(key)
         if known is None or (known[0] is not names and known[0] != names):
-            store.extend(names)
+            store.extend(self._order)  # so that the symbols of all intervals stand in one order
             place = {name: i for i, name in enumerate(store.view.symbols)}
             is_same = names == store.view.symbols
             at = None if is_same else np.array([place[name] for name in names], np.intp)
-            known = self._maps[length_ns] = (names, at)
+            known = self._maps[key] = (names, at)
         return store, known[1]
 
     @staticmethod
@@ -220,17 +199,6 @@ class Writer:
         if fresh.any():
             store.append(symbol[fresh], rows[fresh], write)
         store.correct(symbol[late], rows[late], write)
-
-
-def by_names(views: Mapping[int, View]) -> dict[Interval, View]:
-    """Return the views by name, and by number where that is whole minutes."""
-    found: dict[Interval, View] = {}
-    for length_ns, view in views.items():
-        found[interval_name(length_ns)] = view
-        minutes, rest = divmod(length_ns, MINUTE_NS)
-        if not rest:
-            found[minutes] = view
-    return found
 
 
 def view_of(views: Mapping[Interval, View], interval: Interval) -> View | None:
@@ -257,25 +225,21 @@ def find(
 def quality(state: State, symbol: str) -> float | None:
     """Return (bars + no-trade minutes) / expected minutes so far, in %; None: nothing expected."""
     name = symbol if symbol in state.symbols else symbol.upper()
-    if not state.expected or name not in state.symbols:
+    marks = state.marks
+    if not marks.expected or name not in state.symbols:
         return None
-    missing = len(state.unvouched_ns)
-    view = state.base
-    at = None if view is None else view.place.get(name)
-    if missing and view is not None and at is not None:
-        rows = view.bars(at)
-        missing -= int(np.isin(rows["ts_ns"] + rows["interval_ns"], state.unvouched_ns).sum())
-    return 100.0 * (state.expected - missing) / state.expected
+    return share(status_of(state, name)[1]) if marks.in_doubt else 100.0
 
 
-def _past_of(trailing: Trailing) -> Past:
-    rows = packed(trailing.bars, trailing.known_ns)
-    views = {}
-    for length in np.unique(trailing.bars.interval_ns).tolist():
-        mask = trailing.bars.interval_ns == length
-        symbol, own = trailing.bars.symbol[mask], rows[mask]
-        order = final_order(symbol, own["interval_ns"], own["ts_ns"], own["revision"])
-        store = Store(trailing.symbols, int(np.bincount(symbol).max()))
-        store.append(symbol[order].astype(np.intp), own[order], 0)
-        views[length] = store.view
-    return Past(trailing.session, by_names(views))
+def status_of(state: State, symbol: str) -> tuple[Longs, NDArray[np.int8]]:
+    """Return start and `Status` of each expected minute so far; none for an unknown symbol."""
+    name = symbol if symbol in state.symbols else symbol.upper()
+    if name not in state.symbols:
+        return empty_longs(), np.empty(0, np.int8)
+    bars: Bars | None = None
+    if state.has_bars:
+        view = state.own
+        at = None if view is None else view.place.get(name)
+        bars = _NO_BARS if view is None or at is None else view.bars(at)
+    ends, status = state.marks.of(name, bars)
+    return ends - state.interval_ns, status

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import BarColumns, Floats, Longs
+from schemas.records import BarColumns, DerivedColumns, Floats, Longs
 from streams.digest import final_order
 
 __all__ = ["BAR", "Bars", "Store", "View", "blank", "packed"]
@@ -50,7 +50,7 @@ def blank(size: int) -> Bars:
     return rows
 
 
-def packed(bars: BarColumns, known_ns: Longs) -> Bars:
+def packed(bars: BarColumns | DerivedColumns, known_ns: Longs) -> Bars:
     """Return bars as rows of `BAR`, in their order."""
     rows = np.empty(len(bars), BAR)
     rows["known_ns"] = known_ns

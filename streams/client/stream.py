@@ -16,10 +16,10 @@ from streams.client.data import SessionData
 from streams.client.joining import Join, joined
 from streams.client.merging import Merger
 from streams.client.reader import DeliveredFrame, Reader, Start, first_position
+from streams.client.readers import opened
 from streams.client.rows import BarRow, bar_rows
 from streams.errors import ConfigError, HoleError
-from streams.positions import FrameReader
-from streams.settings import Settings, load
+from streams.settings import Settings
 
 __all__ = ["SessionStream", "Until"]
 
@@ -45,9 +45,14 @@ class SessionStream:
         ``"*"`` for all, a glob such as ``"BTC*"``, or a list of names.
     kinds
         Of ``bars``, ``quotes`` and ``ticks``.
+    intervals
+        Lengths of the bars, such as ``("1m", "5m")``; 1m are those of the tape, the others are
+        derived from them by the upkeep. Without 1m slices keep their marks and have derived bars
+        only. Default: the bars of the tape.
     start
         ``"session"``: the open of the running session, with the sessions of its run that the tape
         keeps before it in ``data``, as many as that keeps (unless it has a history of its own);
+        those from before the run come in from the history topic when it is read from its start;
         ``"first"``: the first frame that is still kept; ``"now"``: only what comes; a time in ns:
         the first slice at or behind it; a position of an earlier stream, or an offset a shard.
     run
@@ -63,13 +68,15 @@ class SessionStream:
         Group for `commit`; none by default.
     reader
         Where frames come from; default the brokers.
+    history_reader
+        Where sessions from before the run come from; default the brokers, if frames do.
 
     Raises
     ------
     ConfigError
-        A kind, start or end that is none; no broker is known.
+        A kind, length, start or end that is none; no broker is known.
     TopicError
-        The namespace has no tape.
+        The namespace has no tape, or no bars of one of the lengths.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class SessionStream:
         *,
         symbols: str | Sequence[str] = "*",
         kinds: Sequence[str] = ("bars",),
+        intervals: str | Sequence[str | int] | None = None,
         start: Start = "session",
         run: str | None = None,
         until: Until = "end",
@@ -86,12 +94,14 @@ class SessionStream:
         bootstrap_servers: str | None = None,
         group: str = "",
         reader: Reader | None = None,
+        history_reader: Reader | None = None,
     ) -> None:
         if until not in ("end", "never", "idle"):
             msg = f"a stream goes on until end, never or idle, not {until!r}"
             raise ConfigError(msg)
         self.data = SessionData() if data is None else data
-        self._choice = Choice(symbols, kinds)
+        self._choice = Choice(symbols, kinds, intervals)
+        self.data.takes_bars(self._choice.has_bars)
         self._until = until
         self._from_ns = start if isinstance(start, int) else 0
         self._ready: deque[Batch] = deque()
@@ -100,7 +110,15 @@ class SessionStream:
         self._at = 0
         self._lock = Lock()
         self._is_closed = False
-        self._reader = reader or _broker_reader(settings, namespace, bootstrap_servers, group)
+        self._whole_run = ""
+        self._reader, self._trailing = opened(
+            given=(reader, history_reader),
+            choice=self._choice,
+            sessions_wanted=self.data.sessions_wanted,
+            group=group,
+            settings=settings,
+            changes={"namespace": namespace, "bootstrap_servers": bootstrap_servers},
+        )
         try:
             last = self._reader.last()
             self._join = self._joined(last, run) if start == "session" else None
@@ -118,8 +136,11 @@ class SessionStream:
             self._run = run or ""
             first = self.position if self._join is None else Position(self._join.first)
             self._merger = self._read_from(first)
+            may_see_start = start == "first" or isinstance(start, int)
+            if self._trailing is not None and not (self._whole_run or may_see_start):
+                self._trailing.dont_wait()
         except BaseException:
-            self._reader.close()
+            self._close()
             raise
         self.data.caught_up = not self._target
         self._is_over = until == "idle" and not self._target
@@ -184,7 +205,7 @@ class SessionStream:
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True
-                self._reader.close()
+                self._close()
 
     def __enter__(self) -> Self:
         """Return the stream."""
@@ -202,6 +223,11 @@ class SessionStream:
         """Close it."""
         await asyncio.to_thread(self.close)
 
+    def _close(self) -> None:
+        self._reader.close()
+        if self._trailing is not None:
+            self._trailing.close()
+
     def _joined(self, last: Mapping[int, DeliveredFrame | None], run: str | None) -> Join | None:
         join = joined(self._reader, last, self.data.sessions_wanted)
         return join if join is None or run in (None, join.run) else None
@@ -209,11 +235,16 @@ class SessionStream:
     def _read_from(self, position: Position) -> Merger:
         self._reader.assign(position.offsets)
         self._target = dict(self._ends)
+        join = self._join
+        if join is not None:
+            lacks = len(join.opens) <= self.data.sessions_wanted
+            self._whole_run = join.run if join.from_start and lacks else ""
         return Merger(len(position), position, align=self._is_aligned, run=self._run)
 
     def _walk(self, timeout_s: float | None, *, by_slice: bool) -> Iterator[Batch]:
         waited = 0.0
         while not self._is_over:
+            self._hand_on_past()
             if self._ready:
                 waited = 0.0
                 if (batch := self._next(by_slice=by_slice)) is not None:
@@ -228,6 +259,7 @@ class SessionStream:
     async def _awalk(self, timeout_s: float | None, *, by_slice: bool) -> AsyncIterator[Batch]:
         waited = 0.0
         while not self._is_over:
+            self._hand_on_past()
             if self._ready:
                 waited = 0.0
                 if (batch := self._next(by_slice=by_slice)) is not None:
@@ -245,8 +277,10 @@ class SessionStream:
         with self._lock:
             if self._is_closed:
                 return False
+            came = self._trailing is not None and self._trailing.poll(self._whole_run)
+            self._let_go_of_past()
             try:
-                delivered = self._reader.poll(timeout_s)
+                delivered = self._reader.poll(0.0 if came else timeout_s)
             except HoleError:
                 if not self._began_again():
                     raise
@@ -259,13 +293,28 @@ class SessionStream:
                     self._put([self._choice.of(batch) for batch in self._merger.drain()])
             if not self._ready:
                 self._note_if_caught_up()
-            return bool(delivered)
+            return came or bool(delivered)
+
+    def _let_go_of_past(self) -> None:
+        """Close what has told all it had to tell, if no other run is waited for."""
+        trailing = self._trailing
+        if trailing is not None and self._until == "end" and trailing.is_over(self._whole_run):
+            trailing.close()
+
+    def _hand_on_past(self) -> None:
+        """Hand on the sessions from before the run that are whole by now."""
+        if self._trailing is not None and self._whole_run:
+            for session, load in self._trailing.take(self._whole_run):
+                self.data.add_past(self._whole_run, session, load)
 
     def _put(self, batches: list[Batch]) -> None:
         """Put batches where `_next` takes them; none before the running session's open frame.
 
         Only then is it certain that nothing of the sessions before it was cut while it was read.
         """
+        for batch in batches:
+            if batch.event == "start":
+                self._whole_run = batch.run
         join = self._join
         if join is None or len(join.opens) == 1:
             self._ready += batches
@@ -329,12 +378,3 @@ class SessionStream:
         if not self._target:
             self.data.caught_up = True
             self._is_over = self._is_over or self._until == "idle"
-
-
-def _broker_reader(
-    settings: Settings | None, namespace: str | None, servers: str | None, group: str
-) -> FrameReader:
-    settings = settings or load()
-    changes = {"namespace": namespace, "bootstrap_servers": servers}
-    wanted = {name: value for name, value in changes.items() if value is not None}
-    return FrameReader(settings.but(**wanted) if wanted else settings, group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +13,14 @@ from streams.errors import ConfigError, SessiontapeError
 from streams.kafka import admin, check_topics
 from streams.local.process import ProcessRecord
 from streams.local.running import running_stack
-from streams.local.stack import READY_POLL_S, READY_S, Stack, members_of, readers_of
+from streams.local.stack import (
+    READY_POLL_S,
+    READY_S,
+    Stack,
+    members_of,
+    producer_spec,
+    readers_of,
+)
 from streams.local.state import StackState, state_path
 from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
 from streams.settings import Settings
@@ -33,18 +40,21 @@ class AttachedStack:
         Those of the running stack, its brokers too.
     state
         The running stack.
-    source
-        URI of the source that the producer answers from.
+    producer
+        The producer, see `producer_spec`.
     tell
         Told of deaths and restarts.
     """
 
-    def __init__(self, settings: Settings, state: StackState, source: str, tell: Tell) -> None:
+    def __init__(
+        self, settings: Settings, state: StackState, producer: WorkerSpec, tell: Tell
+    ) -> None:
         self.settings = settings
         self.readers = readers_of(settings, list(state.workers))
+        self.has_upkeep = "upkeep" in state.workers
         self.partitions = 0
         self._owner = state.owner
-        self._source = source
+        self._producer = producer
         self._path = state_path(settings.data_dir, f"{settings.namespace}.producer")
         self._state = StackState(
             settings.namespace,
@@ -62,9 +72,8 @@ class AttachedStack:
         if left is not None and not left.is_live:
             left.end_workers()
         try:
-            spec = WorkerSpec("producer", ("streams.producer", "--source", self._source))
-            self._supervisor.start([spec])
-            self._await_ready(spec)
+            self._supervisor.start([self._producer])
+            self._await_ready(self._producer)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -131,8 +140,11 @@ def a_stack(
     settings: Settings,
     source: str,
     *,
+    fallbacks: Sequence[str] = (),
+    withhold: str = "",
     workers: int | None = None,
     partitions: int | None = None,
+    upkeep: bool = True,
     tables: bool = True,
     sink: bool = True,
     tell: Tell = lambda _: None,
@@ -151,9 +163,12 @@ def a_stack(
         return Stack(
             settings,
             coordinators=workers or 1,
+            upkeep=upkeep,
             tables=tables,
             sink=sink,
             source=source,
+            fallbacks=fallbacks,
+            withhold=withhold,
             partitions=partitions,
             tell=tell,
         )
@@ -171,4 +186,4 @@ def a_stack(
     attached = settings.but(bootstrap_servers=state.bootstrap_servers, data_dir=folder)
     if partitions is not None:
         check_topics(attached, {Topics(attached.namespace).session: partitions})
-    return AttachedStack(attached, state, source, tell)
+    return AttachedStack(attached, state, producer_spec(source, fallbacks, withhold), tell)

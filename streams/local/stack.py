@@ -24,7 +24,7 @@ from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
 from streams.settings import Settings
 from streams.topics import Topics
 
-__all__ = ["Stack", "members_of", "readers_of"]
+__all__ = ["Stack", "members_of", "producer_spec", "readers_of"]
 
 READY_S = 60.0
 """Seconds within which all workers have to have taken up their work."""
@@ -44,10 +44,10 @@ class Stack:
         What to start; with ``bootstrap_servers`` the brokers are somebody else's.
     coordinators
         Number of coordinator processes.
-    tables, sink
-        Whether there are the session_data tables and the sink.
-    source
-        URI of the source that a producer answers requests from; empty for none.
+    upkeep, tables, sink
+        Whether there are the upkeep, the session_data tables and the sink.
+    source, fallbacks, withhold
+        What a producer answers requests from, see `producer_spec`; no source, no producer.
     partitions
         Shards of the namespace; None takes those it has, or those of the settings.
     kind
@@ -61,16 +61,20 @@ class Stack:
         settings: Settings,
         *,
         coordinators: int = 1,
+        upkeep: bool = True,
         tables: bool = True,
         sink: bool = True,
         source: str = "",
+        fallbacks: Sequence[str] = (),
+        withhold: str = "",
         partitions: int | None = None,
         kind: str = "replay",
         tell: Tell = lambda _: None,
     ) -> None:
         self.settings = settings.but(data_dir=settings.data_dir.expanduser().absolute())
         self.partitions = partitions or 0
-        self._specs = _specs(coordinators, tables=tables, sink=sink, source=source)
+        producer = producer_spec(source, fallbacks, withhold) if source else None
+        self._specs = _specs(producer, coordinators, upkeep=upkeep, tables=tables, sink=sink)
         self._tell = tell
         self._broker: LocalBroker | None = None
         self._path = state_path(self.settings.data_dir, settings.namespace)
@@ -177,6 +181,11 @@ class Stack:
     def has_producer(self) -> bool:
         """Whether a producer of its own answers requests."""
         return any(spec.name == "producer" for spec in self._specs)
+
+    @property
+    def has_upkeep(self) -> bool:
+        """Whether an upkeep fills gaps."""
+        return any(spec.name == "upkeep" for spec in self._specs)
 
     # Start.
 
@@ -292,19 +301,40 @@ class Stack:
 def readers_of(settings: Settings, workers: Sequence[str]) -> tuple[str, ...]:
     """Return the groups of those workers that read the session topic."""
     topics = Topics(settings.namespace)
-    groups = {"sink": topics.sink, "tables": topics.tables}
+    groups = {"sink": topics.sink, "tables": topics.tables, "upkeep": topics.upkeep}
     return tuple(group for name, group in groups.items() if name in workers)
 
 
-def _specs(coordinators: int, *, tables: bool, sink: bool, source: str) -> list[WorkerSpec]:
+def producer_spec(source: str, fallbacks: Sequence[str] = (), withhold: str = "") -> WorkerSpec:
+    """Return the producer of some sources.
+
+    Parameters
+    ----------
+    source
+        URI of the primary source.
+    fallbacks
+        URIs of those that are asked for a gap after it, in order.
+    withhold
+        What the primary source is made to lack, such as ``2%@7``; empty for nothing.
+    """
+    argv = ["streams.producer", "--source", source]
+    for fallback in fallbacks:
+        argv += ["--fallback", fallback]
+    argv += ["--withhold", withhold] if withhold else []
+    return WorkerSpec("producer", tuple(argv))
+
+
+def _specs(
+    producer: WorkerSpec | None, coordinators: int, *, upkeep: bool, tables: bool, sink: bool
+) -> list[WorkerSpec]:
     """Return the workers in the order in which they are stopped: from the source down."""
-    found = []
-    if source:
-        found.append(WorkerSpec("producer", ("streams.producer", "--source", source)))
+    found = [] if producer is None else [producer]
     found += [
         WorkerSpec(f"coordinator-{number}", ("streams.coordinator",), 5.0)
         for number in range(1, coordinators + 1)
     ]
+    if upkeep:
+        found.append(WorkerSpec("upkeep", ("streams.upkeep",)))
     if tables:
         found.append(WorkerSpec("tables", ("streams.tables",)))
     if sink:
@@ -318,6 +348,7 @@ def _group(settings: Settings, spec: WorkerSpec) -> str:
     kind = spec.name.partition("-")[0]
     groups = {
         "coordinator": topics.coordinator,
+        "upkeep": topics.upkeep,
         "tables": topics.tables,
         "producer": topics.producer,
     }

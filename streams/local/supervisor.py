@@ -35,6 +35,7 @@ def start_detached(
     settings: Settings,
     *,
     coordinators: int = 1,
+    upkeep: bool = True,
     tables: bool = True,
     sink: bool = True,
     tell: Callable[[str], None] = lambda _: None,
@@ -56,6 +57,7 @@ def start_detached(
         )
         raise SessiontapeError(msg)
     argv = ["streams.local.supervisor", f"--coordinators={coordinators}"]
+    argv += [] if upkeep else ["--no-upkeep"]
     argv += [] if tables else ["--no-tables"]
     argv += [] if sink else ["--no-sink"]
     spec = WorkerSpec("supervisor", tuple(argv))
@@ -90,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Keep a stack up until SIGTERM or SIGINT; return 0 then, 1 when it can't be kept up."""
     parser = argparse.ArgumentParser("python -m streams.local.supervisor")
     parser.add_argument("--coordinators", type=int, default=1)
+    parser.add_argument("--no-upkeep", dest="upkeep", action="store_false")
     parser.add_argument("--no-tables", dest="tables", action="store_false")
     parser.add_argument("--no-sink", dest="sink", action="store_false")
     given = parser.parse_args(arguments)
@@ -109,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stack = Stack(
             load(),
             coordinators=given.coordinators,
+            upkeep=given.upkeep,
             tables=given.tables,
             sink=given.sink,
             kind="up",

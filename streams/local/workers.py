@@ -69,7 +69,8 @@ class WorkerSpec:
     Attributes
     ----------
     name
-        Its name within the namespace: ``coordinator-1``, ``tables``, ``sink``, ``producer``.
+        Its name within the namespace: ``coordinator-1``, ``upkeep``, ``tables``, ``sink``,
+        ``producer``.
     argv
         Python module and its arguments.
     grace_s

@@ -4,7 +4,7 @@
 
 =====================================  ============================================================
 ``synthetic:[key=value,…]``            a seeded market; keys: symbols, seed, calendar, hours,
-                                       missing, bad, late, delay_ms
+                                       missing, bad, late, vouch, delay_ms
 ``lean:DIR[?key=value&…]``             a LEAN data folder; keys: market
 ``csv:PATH[?key=value&…]``             a CSV file, or a folder of them; keys: map, tz, symbol,
                                        interval, scale
@@ -15,6 +15,18 @@
 
 Options follow the first ``?`` and are joined by ``&``; a synthetic market has nothing else, so
 its options follow the colon, joined by ``,``. Each module documents its own.
+
+What a source says of a minute without a row decides whether the next one is asked:
+
+=====================================  ============================================================
+``synthetic``                          no trade; with ``vouch=0`` it can't say
+``lean``                               no trade where all files of the days were read without a
+                                       loss; else it can't say
+``csv``, ``parquet``                   no trade between the first and the last day of the files
+``clickhouse``                         it can't say
+=====================================  ============================================================
+
+``withheld`` takes any of them and withholds rows by a seed, to see gaps found and filled.
 """
 
 from __future__ import annotations
@@ -26,8 +38,19 @@ from streams.sources.lean import LeanSource
 from streams.sources.protocol import Answer, BadRow, Block, Part, Source
 from streams.sources.rows import load_range
 from streams.sources.synthetic import SyntheticSource
+from streams.sources.withheld import withheld, withheld_minutes
 
-__all__ = ["Answer", "BadRow", "Block", "Part", "Source", "load_range", "open_source"]
+__all__ = [
+    "Answer",
+    "BadRow",
+    "Block",
+    "Part",
+    "Source",
+    "load_range",
+    "open_source",
+    "withheld",
+    "withheld_minutes",
+]
 
 FORMS = (
     "lean:DIR, csv:PATH, parquet:PATH, synthetic:[key=value,…] or clickhouse:DSN-or-folder, "

@@ -5,14 +5,17 @@ URI: ``clickhouse:WHERE[?key=value&…]``; WHERE is a DSN (``http://user:passwor
 columns symbol, interval_ns, ts_ns, open, high, low, close, volume and revision, as the sink writes
 them; ``database`` chooses one where several have such a table.
 
-A chDB folder belongs to one process at a time: it is open only while it is read.
+What is in the table says nothing of what is not: it never vouches that there was no trade.
+
+A chDB folder belongs to one process at a time: it is open only while it is read, by one thread.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +60,7 @@ class ClickHouseSource:
     table: str
     place: str
     name: str = "clickhouse"
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @classmethod
     def open(cls, place: str, options: str = "") -> Self:
@@ -161,6 +165,10 @@ class ClickHouseSource:
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
+        with self._lock if self.arguments.get("interface") == "chdb" else nullcontext():
+            yield from self._connected()
+
+    def _connected(self) -> Iterator[Any]:
         try:
             client = clickhouse_connect.get_client(**self.arguments)
         except ImportError as exc:

@@ -8,10 +8,10 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from schemas.records import BarBlock, QuoteBlock, TickBlock
+from schemas.records import BarBlock, Minutes, QuoteBlock, TickBlock
 from streams.topics import MESSAGE_BYTES
 
-__all__ = ["Packer", "symbol_lists"]
+__all__ = ["Packer", "minute_lists", "symbol_lists"]
 
 B = TypeVar("B", BarBlock, QuoteBlock, TickBlock)
 
@@ -31,16 +31,25 @@ class Packer(Generic[B]):
     ----------
     run, request, source
         What the blocks carry.
+    first
+        Number of the first block.
     limit
         Bytes of a message, at most.
     """
 
     def __init__(
-        self, *, run: str = "", request: str = "", source: str = "", limit: int = MESSAGE_BYTES
+        self,
+        *,
+        run: str = "",
+        request: str = "",
+        source: str = "",
+        first: int = 0,
+        limit: int = MESSAGE_BYTES,
     ) -> None:
         self.blocks = 0
         self.rows = 0
         self._names = {"run": run, "request": request, "source": source}
+        self._first = first
         self._limit = limit - ENVELOPE_BYTES
         self._held: list[B] = []
         self._bytes = 0
@@ -68,7 +77,7 @@ class Packer(Generic[B]):
             yield self._out()
 
     def _out(self) -> B:
-        names: dict[str, Any] = {**self._names, "block": self.blocks}
+        names: dict[str, Any] = {**self._names, "block": self._first + self.blocks}
         block = _changed(_join(self._held), names)
         self.blocks += 1
         self.rows += len(block)
@@ -144,3 +153,28 @@ def symbol_lists(symbols: Sequence[str]) -> Iterator[tuple[str, ...]]:
         size += cost
     if some:
         yield tuple(some)
+
+
+def minute_lists(minutes: Minutes, limit: int = MESSAGE_BYTES) -> Iterator[Minutes]:
+    """Cut runs of minutes to what fits in a message with the symbols named twice; at least one.
+
+    Each part names the symbols of its own runs only.
+    """
+    names = np.array([2 * (len(s.encode()) + SYMBOL_BYTES) for s in minutes.symbols], np.int64)
+    ids = sum(len(s.encode()) + SYMBOL_BYTES for s in minutes.requests)
+    costs = np.full(len(minutes), sum(getattr(minutes, c).itemsize for c in minutes.columns))
+    costs += names[minutes.symbol]
+    # A symbol whose runs stand together is named once.
+    costs[1:] -= np.where(np.diff(minutes.symbol) == 0, names[minutes.symbol[1:]], 0)
+    ends = np.cumsum(costs)
+    low = 0
+    while low < len(minutes) or low == 0:
+        before = int(ends[low - 1]) if low else 0
+        # The first symbol of a part may have been named by the part before.
+        room = limit - ENVELOPE_BYTES - ids - int(names.max(initial=0))
+        high = max(low + 1, int(np.searchsorted(ends, before + room, side="right")))
+        part = minutes.take(slice(low, high))
+        used, symbol = np.unique(part.symbol, return_inverse=True)
+        symbols = tuple(minutes.symbols[n] for n in used.tolist())
+        yield replace(part, symbols=symbols, symbol=symbol.astype(np.int32))
+        low = high

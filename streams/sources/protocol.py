@@ -47,12 +47,38 @@ class BadRow:
 class Answer:
     """What a source says of some symbols when their rows are out.
 
-    ``kind`` is ``rows`` (all it has was sent), ``nothing`` (it vouches that there is nothing) or
-    ``cannot_say`` (still missing: another source is to be asked).
+    Where two answers speak of one minute the later one holds: an answer of the whole range may be
+    followed by others that say something else of parts of it.
+
+    Attributes
+    ----------
+    symbols
+        Whom it is about.
+    kind
+        ``rows`` (all it has was sent), ``nothing`` (it vouches that there is nothing) or
+        ``cannot_say`` (still missing: another source is to be asked).
+    start_ns, end_ns
+        The part of the range it is about: start_ns <= ts_ns < end_ns; both 0: all of it.
+    vouched
+        With ``rows``, whether it vouches too that there was no trade in minutes without a row.
+        ``nothing`` always does, ``cannot_say`` never.
     """
 
     symbols: tuple[str, ...]
     kind: str
+    start_ns: int = 0
+    end_ns: int = 0
+    vouched: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is about the whole range that was asked for."""
+        return not (self.start_ns or self.end_ns)
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether minutes without a row had no trade, by the word of the source."""
+        return self.kind == "nothing" or (self.kind == "rows" and self.vouched)
 
 
 Part: TypeAlias = Block | BadRow | Answer

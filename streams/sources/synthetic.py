@@ -14,34 +14,28 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Self, TypeAlias
+from typing import Self
 
 import numpy as np
-import xxhash
-from numpy.typing import NDArray
 
 from schemas.records import BarBlock, Floats, Longs
-from streams.calendar import Session, sessions_between
-from streams.errors import CalendarError
+from streams.calendar import Session
 from streams.intervals import MINUTE_NS
+from streams.sources.dice import ALL_BITS, Hashes, keys_of, mix, share_of
 from streams.sources.options import Options
 from streams.sources.protocol import Answer, Part
 from streams.sources.rows import bar_block
+from streams.sources.spans import sessions_in
 
 __all__ = ["SyntheticSource"]
-
-Hashes: TypeAlias = NDArray[np.uint64]
 
 PATTERNS = 32
 BLOCK_ROWS = 13_500
 """Rows of a block: what fits in one message, and in the cache while it is made."""
-ALL_BITS = 2**64 - 1
 CYCLE = 256
 """Sessions between the fixed points of the walk by the day: over years a price comes back."""
-DAY_NS = 1440 * MINUTE_NS
-OPTIONS = ("symbols", "seed", "calendar", "hours", "missing", "bad", "late", "delay_ms")
+OPTIONS = ("symbols", "seed", "calendar", "hours", "missing", "bad", "late", "vouch", "delay_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +56,8 @@ class SyntheticSource:
         Share of bars that make no sense (in turn: NaN, high below low, a negative price).
     late
         Share of bars given out of order: behind all others of the load.
+    vouch
+        Whether it vouches that there was no trade in the minutes without a bar; else it can't say.
     delay_ms
         Wait before each session, to stand for a slow source.
     """
@@ -73,6 +69,7 @@ class SyntheticSource:
     missing: float = 0.0
     bad: float = 0.0
     late: float = 0.0
+    vouch: bool = True
     delay_ms: float = 0.0
     name: str = "synthetic"
 
@@ -88,6 +85,7 @@ class SyntheticSource:
             missing=options.number("missing", 0.0, 0.0, 1.0),
             bad=options.number("bad", 0.0, 0.0, 1.0),
             late=options.number("late", 0.0, 0.0, 1.0),
+            vouch=bool(options.whole("vouch", 1, 0, 1)),
             delay_ms=options.number("delay_ms", 0.0, 0.0, 3_600_000.0),
         )
 
@@ -113,22 +111,14 @@ class SyntheticSource:
         if not mine:
             return
         late: list[BarBlock] = []
-        sessions = self._sessions(start_ns, end_ns)
+        sessions = sessions_in(self.calendar, self.hours, start_ns, end_ns)
         for session in sessions:
             if self.delay_ms:
                 time.sleep(self.delay_ms / 1000)
             for block in self._session(session, mine, start_ns, end_ns):
                 yield self._spoil(block, late)
         yield from late
-        yield Answer(mine, "rows" if sessions else "nothing")
-
-    def _sessions(self, start_ns: int, end_ns: int) -> list[Session]:
-        if end_ns <= start_ns:
-            return []
-        first = datetime.fromtimestamp((start_ns - DAY_NS) // 10**9, UTC).year
-        last = datetime.fromtimestamp((end_ns + DAY_NS) // 10**9, UTC).year
-        years = (_year(self.calendar, year, self.hours) for year in range(first, last + 1))
-        return [s for found in years for s in found if s.open_ns < end_ns and start_ns < s.close_ns]
+        yield Answer(mine, "rows" if sessions else "nothing", vouched=self.vouch)
 
     def _session(
         self, session: Session, symbols: tuple[str, ...], start_ns: int, end_ns: int
@@ -160,17 +150,17 @@ class SyntheticSource:
         if not (self.missing or self.bad or self.late):
             return block
         minutes = (block.ts_ns // MINUTE_NS).view(np.uint64)
-        dice = _mix(_keys(self.seed, block.symbols)[block.symbol] ^ _mix(minutes))
+        dice = mix(keys_of(self.seed, block.symbols)[block.symbol] ^ mix(minutes))
         if self.missing:
-            kept = _share(dice) >= self.missing
+            kept = share_of(dice) >= self.missing
             block, dice = block.take(kept), dice[kept]
         if self.bad:
-            dice = _mix(dice)
+            dice = mix(dice)
             for kind, column in enumerate((block.close, block.high, block.low)):
-                hit = (_share(dice) < self.bad) & (dice % np.uint64(3) == kind)
+                hit = (share_of(dice) < self.bad) & (dice % np.uint64(3) == kind)
                 column[hit] = (np.nan, 0.0, -1.0)[kind]
         if self.late:
-            held = _share(_mix(dice)) < self.late
+            held = share_of(mix(dice)) < self.late
             if held.any():
                 late.append(block.take(held))
                 block = block.take(~held)
@@ -243,7 +233,7 @@ def _patterns(seed: int, session: int, minutes: int) -> _Patterns:
     walk = np.zeros((PATTERNS, minutes + 1))
     np.cumsum(_normal(steps) * scale, axis=1, out=walk[:, 1:])
     walk -= walk[:, -1:] * elapsed
-    burst = _share(trades)
+    burst = share_of(trades)
     return _Patterns(
         bridges=walk,
         wicks=np.abs(_normal(wicks)) * (scale * 0.5),
@@ -271,12 +261,12 @@ class _Paths:
 
     @classmethod
     def of(cls, seed: int, symbols: tuple[str, ...], session: int) -> Self:
-        keys = _keys(seed, symbols)
-        sigma = 0.008 + 0.017 * _share(_mix(keys + np.uint64(1)))
+        keys = keys_of(seed, symbols)
+        sigma = 0.008 + 0.017 * share_of(mix(keys + np.uint64(1)))
         opens = _level(keys, sigma, session)
         swing = opens * sigma
-        today = _mix(keys ^ _mix(np.full(len(keys), session & ALL_BITS, np.uint64)))
-        first = 2.0 * _share(today) - 1.0
+        today = mix(keys ^ mix(np.full(len(keys), session & ALL_BITS, np.uint64)))
+        first = 2.0 * share_of(today) - 1.0
         second = np.sqrt(1.0 - first * first)
         return cls(
             open=opens,
@@ -285,14 +275,14 @@ class _Paths:
             swing_one=swing * first,
             swing_two=swing * second,
             one=(today % np.uint64(PATTERNS)).astype(np.int64),
-            two=(_mix(today) % np.uint64(PATTERNS)).astype(np.int64),
-            volume=_turnover(keys) * (0.6 + 0.8 * _share(_mix(today + np.uint64(1)))),
+            two=(mix(today) % np.uint64(PATTERNS)).astype(np.int64),
+            volume=_turnover(keys) * (0.6 + 0.8 * share_of(mix(today + np.uint64(1)))),
         )
 
 
 def _turnover(keys: Hashes) -> Floats:
     """Return a usual session's volume by symbol: from 40,000 to 30 million shares."""
-    share = _share(_mix(keys + np.uint64(2)))
+    share = share_of(mix(keys + np.uint64(2)))
     return 40_000.0 + 30e6 * share * share * share * share
 
 
@@ -316,32 +306,15 @@ def _level(keys: Hashes, sigma: Floats, session: int) -> Floats:
             high, right = middle, walk
         else:
             low, left = middle, walk
-    base = 2.2 + 3.6 * _share(_mix(keys + np.uint64(3)))  # 9 to 330 a share
+    base = 2.2 + 3.6 * share_of(mix(keys + np.uint64(3)))  # 9 to 330 a share
     logs = base + sigma * walk
     # math.exp value by value: np.exp may differ in the last bit with the length of its input.
     return np.rint(np.fromiter(map(math.exp, logs), np.float64, len(logs)) * 100.0)
 
 
 def _at(keys: Hashes, session: int) -> Floats:
-    salt = _mix(np.full(1, (2 * session + 1) & ALL_BITS, np.uint64))
-    return _normal(_mix(keys + salt))
-
-
-def _keys(seed: int, symbols: tuple[str, ...]) -> Hashes:
-    return np.array([xxhash.xxh3_64_intdigest(s.encode(), seed) for s in symbols], np.uint64)
-
-
-def _mix(value: Hashes) -> Hashes:
-    """Return 64 well-mixed bits for each value (SplitMix64, Steele et al. 2014)."""
-    value = value + np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-def _share(bits: Hashes) -> Floats:
-    """Return numbers in [0, 1) from the upper 53 bits."""
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    salt = mix(np.full(1, (2 * session + 1) & ALL_BITS, np.uint64))
+    return _normal(mix(keys + salt))
 
 
 def _normal(bits: Hashes) -> Floats:
@@ -355,16 +328,6 @@ def _normal(bits: Hashes) -> Floats:
 @lru_cache(maxsize=8)
 def _members(count: int) -> frozenset[str]:
     return frozenset(SyntheticSource(count=count).symbols())
-
-
-@lru_cache(maxsize=16)
-def _year(calendar: str, year: int, hours: str) -> tuple[Session, ...]:
-    try:
-        return sessions_between(calendar, f"{year}-01-01", f"{year}-12-31", hours)
-    except CalendarError:
-        # Told apart from a wrong name or wrong hours by a year that every calendar has.
-        sessions_between(calendar, "2015-06-01", "2015-06-30", hours)
-        return ()
 
 
 def _ordinal(label: str, calendar: str) -> int:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ import pytest
 
 from streams import Digest, Position, SessionData, SessionStream, recorded
 from streams.client import BarRow
+from streams.errors import TopicError
 from streams.kafka import create_topics
 from streams.local import LocalBroker
-from streams.positions import FrameWriter
-from streams.settings import load
+from streams.positions import FrameReader, FrameWriter
+from streams.settings import Settings, load
+from streams.topics import Topics
+from tests.derived import all_rows, frame_of, keys_of, longer_bars, with_derived
 from tests.frames import OPEN_NS, Row, full_day, merged, tape_of
+from tests.frames import Tape as Frames
 from tests.harness import Tape
 from tests.unit.streams.client.answers import answers
 
@@ -245,3 +250,74 @@ def test_corrections_over_the_wire_come_to_the_same_digests(
     schema = str(ROOT / "schemas" / "Frame.avsc")
     found = example("plain_consumer.py", servers, namespace, schema)
     assert found == [digest.final()]
+
+
+def write(settings: Settings, frames: Frames, topic: str = "", shards: range | None = None) -> None:
+    """Write the frames of some shards into partitions 0, 1, … of a topic."""
+    for partition, shard in enumerate(shards or range(frames.shards)):
+        writer = FrameWriter(settings, partition, topic=topic)
+        writer.open()
+        for delivered in frames.frames[shard]:
+            writer.release([replace(delivered.frame, shard=partition)])
+        writer.close()
+
+
+def test_derived_bars_and_trailing_sessions_over_the_wire(
+    broker: LocalBroker, namespace: str
+) -> None:
+    servers = broker.bootstrap_servers
+    settings = load().but(bootstrap_servers=servers, namespace=namespace, derived_intervals="2m,5m")
+    create_topics(settings, SHARDS)
+    topics = Topics(namespace)
+    minute = 60_000_000_000
+    late = Row(OPEN_NS + 4 * minute, "S001", OPEN_NS, 12.5, 3.0, 1, is_late=True)
+    days = [full_day(6, 7, late=[late]), full_day(6, 7, 1)]
+    both = with_derived(tape_of(days, SHARDS, {0: [2], 1: [3]}), days, (2, 5), {2: [1], 5: [1]})
+    # Each topic has open frames at offsets of its own: they are written as their owners write them.
+    for number, topic in enumerate((topics.session, topics.derived("2m"), topics.derived("5m"))):
+        write(settings, both, topic, range(number * SHARDS, (number + 1) * SHARDS))
+    old = full_day(6, 7, -1 + 31)
+    old = replace(old, label="2023-12-31")
+    history = Frames(shards=SHARDS)
+    for shard in range(SHARDS):
+        for frame in history.rows(shard, old):
+            history.put(frame)
+            own = [row for row in longer_bars(old, 5) if row.symbol in frame.symbols]
+            history.put(replace(frame_of(frame, own), bars=None))
+        history.put(history.event(shard, "end"))
+    write(settings, history, topics.history)
+
+    wanted = keys_of(all_rows(days, (2, 5)))
+    lengths = ("5m", "1m", "2m")
+    with SessionStream(settings=settings, start="first", intervals=lengths) as tape:
+        assert keys_of(list(tape.rows(timeout_s=30))) == wanted
+        data = tape.data
+    assert [str(day) for day in data.get_historical_bars("S001", interval="5m")] == [
+        "2023-12-31", "2024-01-01"
+    ]  # fmt: skip
+    assert len(data.get_all_bars_including_historical("S001")) == 21
+    with SessionStream(settings=settings, intervals=lengths) as tape:
+        list(tape.frames(timeout_s=30))
+    names = days[0].symbols
+    assert answers(tape.data, names) == answers(data, names)
+
+    got: list[tuple[int, int]] = []
+    stored: Any = "first"
+    for stop in (3, 11, 10_000):
+        with SessionStream(settings=settings, start=stored, intervals=lengths) as tape:
+            for at, part in enumerate(tape.slices(timeout_s=30), 1):
+                got.append((part.ready_ns, part.corrections))
+                if at == stop:
+                    break
+            stored = Position.from_dict(json.loads(json.dumps(tape.position.as_dict())))
+    with SessionStream(settings=settings, start="first", intervals=lengths) as tape:
+        assert [(s.ready_ns, s.corrections) for s in tape.slices(timeout_s=30)] == got
+
+    with SessionStream(settings=settings, start="first", group="g", intervals=["2m"]) as tape:
+        alone = keys_of(list(tape.rows(timeout_s=30)))
+        tape.commit()
+    assert alone == keys_of(all_rows(days, (2,), base=False))
+    with FrameReader(settings, "g", derived=["2m"]) as reader:
+        assert reader.committed() == dict(tape.position)
+    with pytest.raises(TopicError, match=r"no bars of 1h: name it in SESSIONTAPE_DERIVED"):
+        SessionStream(settings=settings, intervals=["1h"])

@@ -19,14 +19,14 @@ import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka import Producer as Client
 
-from schemas import BarBlock, Codec, Coverage, DataRequest
+from schemas import BarBlock, Codec, Coverage, DataRequest, Minutes
 from streams.calendar import sessions_between
 from streams.errors import DeliveryError, SourceError
 from streams.kafka import client_config, consumer_config, create_topics, producer_config
 from streams.local import LocalBroker
 from streams.producer import Producer
 from streams.settings import Settings, load
-from streams.sources import Answer, BadRow, Part, load_range, open_source
+from streams.sources import Answer, BadRow, Part, load_range, open_source, withheld_minutes
 from streams.topics import Topics, shards_of
 
 DAY = sessions_between("XNYS", "2024-03-04", "2024-03-04")[0]
@@ -254,6 +254,10 @@ def test_a_source_that_fails_cannot_say_of_what_is_left(
         (Codec().encode(request(("A",), 1)), b"shard 1 is none of the 1 there are"),
         (Codec().encode(request(("A",), interval="1x")), b"'1x' is no interval"),
         (Codec().encode(request(("A",), streams=("news",))), b"stream 'news' is none"),
+        (
+            Codec().encode(request(("A",), kind="gap", start_ns=0, end_ns=2**62)),
+            b"it asks for 76861434 minutes, more than 5000000",
+        ),
     ],
 )
 def test_what_is_no_request_goes_to_rejected(
@@ -283,15 +287,167 @@ def test_requests_of_a_run_that_was_left_are_skipped(broker: LocalBroker, namesp
     assert committed(settings) == 4
 
 
+def closes(found: Sequence[BarBlock]) -> dict[tuple[str, int, str], float]:
+    """By symbol, minute from the open, and source."""
+    return {
+        (b.symbols[s], (int(ts) - DAY.open_ns) // 60_000_000_000, b.source): float(close)
+        for b in found
+        for s, ts, close in zip(b.symbol, b.ts_ns, b.close, strict=True)
+    }
+
+
+def gap_of(symbol: str, first: int, last: int, **changes: Any) -> DataRequest:
+    """A request for the minutes [first, last) of a symbol."""
+    start_ns, end_ns = (DAY.open_ns + n * 60_000_000_000 for n in (first, last))
+    one = np.ones(1, np.int32)
+    times = (np.array([start_ns]), np.array([end_ns]))
+    gaps = Minutes((symbol,), one * 0, *times, one * 3, one, one * -1, session=DAY.label)
+    fields = {"id": f"gap {symbol} {first}", "kind": "gap", "start_ns": start_ns, "end_ns": end_ns}
+    return request((symbol,), **{**fields, "gaps": gaps, **changes})
+
+
+def test_a_gap_is_answered_from_a_fallback_with_the_minutes_asked_for_and_no_others(
+    broker: LocalBroker, namespace: str
+) -> None:
+    settings = settings_of(broker, namespace)
+    create_topics(settings, 1)
+    primary = Told([block_of("A", *range(1, 4)), Answer(("A",), "rows")], name="primary")
+    there = [float(n) for n in range(11, 20)]
+    fallback = Told([block_of("A", *there), Answer(("A",), "rows", vouched=True)], name="second")
+    with running(Producer(settings, primary, fallbacks=[fallback])):
+        ask(settings, gap_of("A", 2, 5), gap_of("A", 8, 11))
+        messages = read(settings, Topics(namespace).raw_bars, 0, answers(2))
+    found = records(messages)
+    coverages = {c.request: c for c in found if isinstance(c, Coverage)}
+    blocks = {
+        name: [b for b in found if isinstance(b, BarBlock) and b.request == name]
+        for name in coverages
+    }
+    assert closes(blocks["gap A 2"]) == {
+        ("A", 2, "primary"): 3.0,
+        ("A", 3, "second"): 14.0,
+        ("A", 4, "second"): 15.0,
+    }
+    assert closes(blocks["gap A 8"]) == {("A", 8, "second"): 19.0}
+    for name, status in (("gap A 2", [1]), ("gap A 8", [1, 2])):
+        gaps = coverages[name].gaps
+        assert gaps is not None
+        assert (gaps.status.tolist(), gaps.requests) == (status, (name,))
+        assert gaps.session == DAY.label
+        assert all(found.index(b) < found.index(coverages[name]) for b in blocks[name])
+    assert committed(settings) == 2
+
+
+def test_history_goes_to_a_topic_of_its_own(broker: LocalBroker, namespace: str) -> None:
+    settings = settings_of(broker, namespace)
+    create_topics(settings, 1)
+    source = open_source("synthetic:symbols=2")
+    with running(Producer(settings, Told([], name="none"), fallbacks=[source])):
+        ask(settings, request(source.symbols(), kind="history"))
+        *blocks, coverage = records(read(settings, Topics(namespace).raw_history, 0, answers(1)))
+    expected, _, _ = load_range(source, source.symbols(), DAY.open_ns, DAY.close_ns)
+    assert rows(blocks) == rows(expected)
+    assert (coverage.answer, coverage.symbols, coverage.rows) == ("rows", source.symbols(), 780)
+
+
+@dataclass
+class Waiting(Told):
+    """A source that waits for a word before it gives what it was told to."""
+
+    go_on: threading.Event = field(default_factory=threading.Event)
+    entered: threading.Event = field(default_factory=threading.Event)
+
+    def load(self, *arguments: Any) -> Iterator[Part]:
+        self.entered.set()
+        self.go_on.wait(WAIT_S)
+        yield from super().load(*arguments)
+
+
+def test_a_primary_that_hangs_keeps_no_gap_from_its_answer(
+    broker: LocalBroker, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings_of(broker, namespace).but(source_timeout_s=0.1)
+    create_topics(settings, 1)
+    primary = Waiting([Answer(("A",), "rows")], name="primary")
+    fallback = Told([block_of("A", 1.0, 2.0)], name="second")
+    producer = Producer(settings, primary, fallbacks=[fallback])
+    with running(producer) as thread:
+        # The session hangs, and with it the first gap that asks the same source.
+        ask(settings, request(("A",)))
+        assert primary.entered.wait(WAIT_S)
+        ask(settings, gap_of("A", 0, 1), gap_of("A", 1, 2))
+        found = records(read(settings, Topics(namespace).raw_bars, 0, answers(2)))
+        assert closes([b for b in found if isinstance(b, BarBlock)]) == {
+            ("A", 0, "second"): 1.0,
+            ("A", 1, "second"): 2.0,
+        }
+        assert "source=primary request=gap A 0: no answer within 0.1 s" in caplog.text
+        # Told to stop it does, and keeps no position behind the session that was not answered.
+        producer.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+    assert committed(settings) < 0
+    primary.go_on.set()
+
+
+def test_beside_a_slow_session_gaps_are_answered_and_committed_behind_it(
+    broker: LocalBroker, namespace: str
+) -> None:
+    settings = settings_of(broker, namespace)
+    create_topics(settings, 1)
+    slow = Waiting([block_of("A", 1.0), Answer(("A",), "rows")], name="slow")
+    beside = Told([block_of("B", 5.0)], name="beside")
+
+    @dataclass
+    class Both(Told):
+        """Slow with a session, quick with a few minutes."""
+
+        def load(self, *arguments: Any) -> Iterator[Part]:
+            is_session = arguments[3] == DAY.close_ns
+            yield from (slow if is_session else beside).load(*arguments)
+
+    with running(Producer(settings, Both([], name="both"))):
+        ask(settings, request(("A",)))
+        assert slow.entered.wait(WAIT_S)
+        ask(settings, gap_of("B", 0, 1), request(("A",), id="next"))
+        raw = Topics(namespace).raw_bars
+        first = records(read(settings, raw, 0, answers(1)))
+        assert [r.request for r in first] == ["gap B 0"] * 2
+        assert committed(settings) < 0
+        slow.go_on.set()
+        found = records(read(settings, raw, 0, answers(3)))
+    assert [r.request for r in found] == ["gap B 0"] * 2 + [f"{DAY.label}/0"] * 2 + ["next"] * 2
+    assert committed(settings) == 3
+
+
+def test_what_a_thread_of_ours_raises_ends_the_producer(
+    broker: LocalBroker, namespace: str
+) -> None:
+    settings = settings_of(broker, namespace)
+    create_topics(settings, 1)
+
+    @dataclass
+    class Broken(Told):
+        def load(self, *arguments: Any) -> Iterator[Part]:
+            raise ZeroDivisionError
+
+    ask(settings, request(("A",)))
+    with pytest.raises(ZeroDivisionError):
+        Producer(settings, Broken([])).run()
+    assert committed(settings) < 0
+
+
 @contextmanager
-def worker(settings: Settings, source: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    settings: Settings, source: str, log: Path, *options: str
+) -> Iterator[subprocess.Popen[bytes]]:
     env = os.environ | {
         "SESSIONTAPE_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "SESSIONTAPE_NAMESPACE": settings.namespace,
         "SESSIONTAPE_BROKER_SESSION_TIMEOUT_S": "6",
     }
     with log.open("ab") as out:
-        command = [sys.executable, "-m", "streams.producer", "--source", source]
+        command = [sys.executable, "-m", "streams.producer", "--source", source, *options]
         process = subprocess.Popen(command, env=env, stderr=out)
         try:
             yield process
@@ -329,6 +485,26 @@ def test_killed_in_the_middle_it_sends_the_same_blocks_again(
     expected, _, _ = load_range(open_source(MARKET), symbols, DAY.open_ns, NEXT.close_ns)
     assert sorted(rows(again)) == sorted(rows(expected))
     assert everything[-1].blocks == len(again)
+
+
+def test_what_a_process_withholds_it_fills_from_its_fallback(
+    broker: LocalBroker, namespace: str, tmp_path: Path
+) -> None:
+    settings = settings_of(broker, namespace)
+    create_topics(settings, 1)
+    symbols = open_source(MARKET).symbols()
+    options = ("--withhold", "5%@7+ends", "--fallback", MARKET)
+    with worker(settings, f"{MARKET},vouch=0", tmp_path / "log", *options) as process:
+        ask(settings, request(symbols), request(symbols, id="gap", kind="gap"))
+        found = records(read(settings, Topics(namespace).raw_bars, 0, answers(2)))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, (tmp_path / "log").read_text()
+    withheld = sum(len(withheld_minutes("5%@7+ends", symbol, DAY)) for symbol in symbols)
+    sent = {
+        name: sum(len(b) for b in found if isinstance(b, BarBlock) and b.request == name)
+        for name in (f"{DAY.label}/0", "gap")
+    }
+    assert sent == {f"{DAY.label}/0": len(symbols) * 390 - withheld, "gap": len(symbols) * 390}
 
 
 def test_a_message_that_the_broker_refuses_is_an_error_with_counts(

@@ -10,9 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,15 @@ from sinks import has_caught_up, open_history
 from streams.intervals import MINUTE_NS
 from streams.kafka import admin, create_topics
 from streams.local import LocalBroker
-from streams.positions import FrameReader, FrameWriter
+from streams.positions import Delivered, FrameReader, FrameWriter
 from streams.settings import Settings
 from streams.topics import Topics
+from tests.unit.sinks.derived import Longer, put
 from tests.unit.sinks.frames import BarRow, Tape, bars_of, final_of, label
 
 KILLS = int(os.environ.get("SESSIONTAPE_TEST_KILLS", "3"))
 SHARDS = 2
+LONGER = ["interval", "vwap", "count", "quality"]
 PACE_S = 0.02  # a session, while the sink is killed
 
 READ_BACK = """
@@ -49,7 +52,7 @@ import os
 from sinks.clickhouse import ClickHouseSink
 from sinks.owner import FolderOwner
 from sinks.store import Store
-from sinks.worker import run
+from sinks.worker import Line, run
 from streams.positions import FrameReader
 from streams.settings import load
 from streams.topics import Topics
@@ -58,7 +61,7 @@ class Dying(FrameReader):
         os.kill(os.getpid(), 9)
 with FolderOwner(load()):
     reader = Dying(load(), group=Topics(load().namespace).sink)
-    run(ClickHouseSink(Store.open(load())), reader, lambda: False)
+    run([Line(ClickHouseSink(Store.open(load())), reader)], lambda: False)
 """
 FINAL = """
 SELECT symbol, ts_ns, open, high, low, close, volume, revision, session
@@ -176,6 +179,18 @@ class Shards:
         assert [(*row[:6], BarRow(*row[6:])) for row in as_known] == self.as_known
 
 
+def loaded_on(day: int, tapes: Sequence[Tape]) -> list[Tape]:
+    """Return a trailing session of each shard as the upkeep loads it: rows, then the end."""
+    found = []
+    for tape in tapes:
+        loaded = Tape(symbols=tape.symbols, shard=tape.shard, shards=SHARDS, frames_a_session=1)
+        rows = loaded.session(day)[1].frame
+        end = replace(loaded.start().frame, event="end", frame=1, first_row=rows.rows)
+        loaded.frames = [Delivered(replace(rows, frame=0, first_row=0), 0), Delivered(end, 1)]
+        found.append(loaded)
+    return found
+
+
 def test_bars_go_into_chdb_and_come_back_in_a_new_process(settings: Settings) -> None:
     shards = Shards(settings)
     with sink(settings) as process:
@@ -214,6 +229,67 @@ def test_a_restarted_sink_goes_on_where_it_stood(settings: Settings) -> None:
             until(shards.caught_up, "all committed")
             stopped(process)
         shards.check()
+
+
+def test_derived_bars_and_loaded_sessions_come_in_by_their_topics(settings: Settings) -> None:
+    topics = Topics(settings.namespace)
+    shards = Shards(settings)
+    fives = [Tape(symbols=tape.symbols, shard=tape.shard, shards=SHARDS) for tape in shards.tapes]
+    loaded = loaded_on(0, shards.tapes)
+    by_topic = {topics.derived("5m"): fives, topics.history: loaded}
+    writers = {
+        topic: [FrameWriter(settings, n, topic) for n in range(SHARDS)] for topic in by_topic
+    }
+    for each in writers.values():
+        for writer in each:
+            writer.open()
+    history = open_history(settings)
+    for day in (1, 2):  # the second by a sink that was started again
+        shards.play(day)
+        for tape, writer in zip(fives, writers[topics.derived("5m")], strict=True):
+            bars = [Longer(name, day, 5, 10 * day, length=3, count=3) for name in tape.symbols]
+            writer.release([put(tape, day, bars).frame])
+        if day == 1:
+            for tape, writer in zip(loaded, writers[topics.history], strict=True):
+                writer.release([item.frame for item in tape.frames])
+        with sink(settings) as process:
+            until(shards.caught_up, "all committed")
+            log = stopped(process)
+        assert f"topics={2 + len(settings.derived)}" in log
+    found = history.bars(None, "5m").to_pylist()
+    names = sorted(name for tape in shards.tapes for name in tape.symbols)
+    assert [(row["symbol"], row["open"], row["session"]) for row in found] == [
+        (name, 10.0 * day, label(day)) for name in names for day in (1, 2)
+    ]
+    assert {(row["vwap"] - row["open"], row["count"]) for row in found} == {(0.125, 3)}
+    sessions = history.sessions().to_pylist()
+    assert [(row["session"], row["bars"]) for row in sessions] == [
+        (label(day), 50) for day in range(3)
+    ]
+    assert len(history.bars(["AAA"], sessions=3)) == 30
+    quality = history.quality(sessions=1).to_pylist()
+    assert [(row["symbol"], row["statuses"]) for row in quality] == [(n, "t" * 10) for n in names]
+    assert len(history.gaps()) == 0
+    with closing(FrameReader(settings, topics.sink, topic=topics.history)) as reader:
+        assert None not in reader.committed().values()
+
+
+def test_a_namespace_made_before_the_upkeep_has_no_such_topics(settings: Settings) -> None:
+    topics = Topics(settings.namespace)
+    others = [topics.history, *map(topics.derived, settings.derived)]
+    client = admin(settings)
+    for done in client.delete_topics(others).values():
+        done.result(30)
+    until(
+        lambda: not set(others) & set(client.list_topics(timeout=10).topics), "the topics are gone"
+    )
+    shards = Shards(settings)
+    shards.play(0)
+    with sink(settings) as process:
+        until(shards.caught_up, "all committed")
+        log = stopped(process)
+    assert "topics=1" in log
+    shards.check()
 
 
 @pytest.mark.faults
@@ -271,7 +347,7 @@ def test_the_sink_answers_history_while_it_owns_the_folder(settings: Settings) -
         assert f"is in use by process {process.pid}" in line
         stopped(process)
     wanted = [r for r in shards.final if r.symbol in ("AAA", "BBB") and r.session != label(0)]
-    assert [BarRow(**row) for row in asked.drop_columns(["interval"]).to_pylist()] == wanted
+    assert [BarRow(**row) for row in asked.drop_columns(LONGER).to_pylist()] == wanted
     assert sessions["session"].to_pylist() == [label(day) for day in range(3)]
     assert sessions["closed"].to_pylist() == [True] * 3
     assert sessions["bars"].to_pylist() == [50] * 3

@@ -42,7 +42,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     try:
         assert found.returncode == 0, found.stderr
         said = json.loads(found.stdout)
-        assert set(said["workers"]) == {"coordinator-1", "tables", "sink"}
+        assert set(said["workers"]) == {"coordinator-1", "upkeep", "tables", "sink"}
         yield folder
     finally:
         down = run(folder, "down")

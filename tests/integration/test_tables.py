@@ -44,6 +44,7 @@ def of_symbol(rows: Sequence[Row], expected: int) -> dict[str, Any]:
         "bars": len(ordered),
         "vwap": turnover / volume,
         "expected": expected,
+        "no_trade": 0,
         "quality": 100.0 * len(ordered) / expected,
         "updated_ns": {"bars": max(row.known_ns for row in rows)},
     }
@@ -96,6 +97,7 @@ def check_shards(tape: Tape, table: Mapping[str, Any], run: str, label: str) -> 
             "incomplete": False,
             "reason": "",
             "received": sum(int(f.slice_received.sum()) for f in frames),
+            "no_trade": 0,
             "missing": sum(int(f.slice_missing.sum()) for f in frames),
             "row": last.first_row + last.rows - 1,
         }

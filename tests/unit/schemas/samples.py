@@ -9,12 +9,27 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from schemas import BarColumns, Frame, QuoteColumns, RawPosition, Record, TickColumns, schema_of
+from schemas import (
+    BarColumns,
+    DerivedColumns,
+    Frame,
+    Minutes,
+    QuoteColumns,
+    RawPosition,
+    Record,
+    TickColumns,
+    schema_of,
+)
 from schemas.codec import RECORDS
 
 NAMES = sorted(RECORDS)
 BLOCKS = ("BarBlock", "QuoteBlock", "TickBlock")
-GROUPS: dict[str, type[Any]] = {"bars": BarColumns, "quotes": QuoteColumns, "ticks": TickColumns}
+GROUPS: dict[str, type[Any]] = {
+    "bars": BarColumns,
+    "quotes": QuoteColumns,
+    "ticks": TickColumns,
+    "derived": DerivedColumns,
+}
 DTYPES = {"int32-column": "<i4", "int64-column": "<i8", "float64-column": "<f8"}
 
 # Every bit pattern, so NaNs with payloads, infinities, -0.0 and subnormals too.
@@ -41,6 +56,8 @@ def field_types(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def scalar(kind: Any) -> st.SearchStrategy[Any]:
+    if isinstance(kind, list):
+        return minutes(kind[1])
     if isinstance(kind, str):
         return SCALARS[kind]
     if kind["type"] == "enum":
@@ -89,6 +106,22 @@ def columnar(
 
 
 @st.composite
+def minutes(draw: st.DrawFn, schema: dict[str, Any]) -> Minutes | None:
+    if draw(st.booleans()):
+        return None
+    runs = draw(st.integers(0, 4))
+    symbols, requests = draw(SYMBOLS), draw(SYMBOLS)
+    given = {
+        "symbols": symbols,
+        "requests": requests,
+        "symbol": draw(index(runs, len(symbols))),
+        "request": draw(index(runs, len(requests), -1)),
+    }
+    found: Minutes = draw(columnar(Minutes, field_types(schema), runs, given))
+    return found
+
+
+@st.composite
 def blocks(draw: st.DrawFn, name: str) -> Record:
     rows = draw(st.integers(0, 6))
     symbols = draw(SYMBOLS)
@@ -112,8 +145,9 @@ def frames(draw: st.DrawFn) -> Frame:
         given = {
             "row": places,
             "symbol": draw(index(len(places), len(value["symbols"]))),
-            "source": draw(index(len(places), len(value["sources"]))),
         }
+        if group != "derived":
+            given["source"] = draw(index(len(places), len(value["sources"])))
         value[group] = draw(columnar(cls, field_types(kinds[group][1]), len(places), given))
     slices = np.array(draw(st.lists(st.integers(0, 3), min_size=rows, max_size=rows)), np.int32)
     value["slice_rows"] = np.bincount(slices, minlength=4).astype(np.int32)
@@ -173,7 +207,7 @@ def columns_of(record: Any) -> list[Any]:
         value = getattr(record, name)
         if isinstance(value, np.ndarray):
             found.append(value)
-        elif name in GROUPS and value is not None:
+        elif isinstance(value, Record):
             found += columns_of(value)
     return found
 
@@ -184,6 +218,8 @@ def check_consistent(record: Any) -> None:
         groups = [getattr(record, name) for name in GROUPS if getattr(record, name) is not None]
         for group in groups:
             check_group(group, len(record.symbols))
+            if group is record.derived:
+                continue
             assert all(0 <= value < len(record.sources) for value in group.source.tolist())
         places = sorted(place for group in groups for place in group.row.tolist())
         assert places == list(range(record.rows))

@@ -63,6 +63,7 @@ class Tape:
         frame = self._rows(day, np.array([minute]), price, symbols=1, revision=revision)
         now = replace(frame, **_session_of(playing, self.minutes))  # type: ignore[arg-type]
         now = replace(now, slice_ns=np.array([now.close_ns]), slice_corrections=now.slice_rows)
+        now = replace(now, clock_ns=now.close_ns)
         return self._add(now)
 
     def _add(self, frame: Frame) -> Delivered:
@@ -79,6 +80,7 @@ class Tape:
             **{"run": self.run, "shard": self.shard, "shards": self.shards, "frame": 0},
             **{"first_row": 0, "rows": 0, "event": event, "mode": "replay", "speed": 0.0},
             **{"command": 1, "open_offset": -1, "symbols": self.symbols, "sources": ("made",)},
+            "expected": self.minutes,
             **_session_of(day, self.minutes),
             **changes,
         }
@@ -118,6 +120,7 @@ class Tape:
         return replace(
             frame,
             rows=rows,
+            clock_ns=frame.open_ns + (int(minutes[-1]) + 1) * MINUTE_NS,
             slice_ns=frame.open_ns + (minutes.astype(np.int64) + 1) * MINUTE_NS,
             slice_rows=per_slice,
             slice_corrections=none,

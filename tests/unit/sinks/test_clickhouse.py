@@ -3,16 +3,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
-from sinks.clickhouse import ClickHouseSink, expire
+import sinks.store as store_module
+from schemas import Minutes
+from sinks.clickhouse import ClickHouseSink
+from sinks.derived import DerivedSink
+from sinks.expiry import expire
 from sinks.history import open_history
 from sinks.owner import FolderOwner, chdb_folder
 from sinks.store import Store
+from sinks.store import _steps as steps
 from streams.errors import ConfigError, HistoryError, HoleError
 from streams.intervals import MINUTE_NS
 from streams.positions import Delivered
 from streams.settings import Settings
+from tests.unit.sinks.derived import Longer, frame_of, put
 from tests.unit.sinks.frames import (
     DAY_NS,
     FIRST_OPEN_NS,
@@ -23,6 +30,7 @@ from tests.unit.sinks.frames import (
     label,
 )
 
+LONGER = ["vwap", "count", "quality"]
 NOTHING: dict[int, int | None] = {0: None}
 
 
@@ -42,6 +50,21 @@ def written(
     sink.write(frames)
     sink.flush()
     return sink
+
+
+def missing_on(day: int) -> Minutes:
+    """The first minute of the first symbol has no bar."""
+    start = np.array([FIRST_OPEN_NS + day * DAY_NS])
+    return Minutes(
+        symbols=("AAA",),
+        symbol=np.zeros(1, np.int32),
+        ts_ns=start,
+        end_ns=start + MINUTE_NS,
+        status=np.array([3], np.int32),
+        attempt=np.zeros(1, np.int32),
+        request=np.full(1, -1, np.int32),
+        session=label(day),
+    )
 
 
 def final(store: Store) -> list[BarRow]:
@@ -228,6 +251,49 @@ def test_expiry_counts_sessions_of_the_tape_not_dates(store: Store) -> None:
     assert expire(store, 2) == ()
 
 
+def test_expiry_reaches_every_table(store: Store) -> None:
+    tape, five = Tape(), Tape()
+    for day in (0, 1, 40):
+        opened, *_ = tape.session(day)
+        tape.frames[-4] = frame_of(opened, minutes=missing_on(day))
+        put(five, day, [Longer("AAA", day, 0, 10)])
+    written(store, tape.frames)
+    derived = DerivedSink(store, "unit-1.bars.5m", 5 * MINUTE_NS)
+    derived.resume(NOTHING, {0: 0})
+    derived.write(five.frames)
+    derived.flush()
+    tables = ("bars", "bars_as_known", "derived", "derived_as_known", "gaps", "minutes", "frames")
+
+    def days() -> set[tuple[str, ...]]:
+        """Return which sessions each table has: one answer where all have the same."""
+        found = (
+            store.rows("SELECT DISTINCT session FROM {t:Identifier}", {"t": t}) for t in tables
+        )
+        return {tuple(sorted(str(row[0]) for row in rows)) for rows in found}
+
+    assert days() == {(label(0), label(1), label(40))}
+    assert expire(store, 2) == (label(0),)
+    assert days() == {(label(1), label(40))}
+    assert expire(store, 1) == (label(1),)
+    parts = (
+        "SELECT DISTINCT table, partition FROM system.parts WHERE active AND database = {d:String}"
+    )
+    found = {tuple(row) for row in store.rows(parts, {"d": "sessiontape_unit-1"})}
+    assert {month for table, month in found if table in tables} == {label(40)[:7]}
+
+
+def test_gaps_of_a_session_to_come_do_not_expire(store: Store) -> None:
+    tape = Tape(run="run-1")
+    for day in (5, 6):
+        tape.session(day)
+    tape.run = "run-2"
+    opened, *_ = tape.session(4)
+    tape.frames[-4] = frame_of(opened, minutes=missing_on(6))
+    written(store, tape.frames)
+    assert expire(store, 1) == (label(5),)
+    assert [row[0] for row in store.rows("SELECT session FROM gaps")] == [label(6)]
+
+
 def test_a_sink_that_keeps_some_sessions_expires_at_the_roll(store: Store) -> None:
     tape = Tape()
     sink = ClickHouseSink(store, keep_sessions=2)
@@ -245,7 +311,7 @@ def test_the_schema_is_applied_once_and_guarded(settings: Settings) -> None:
     with FolderOwner(settings):
         for _ in range(2):
             store = Store.open(settings)
-            assert len(store.rows("SELECT version FROM schema_version")) == 1
+            assert len(store.rows("SELECT version FROM schema_version")) == 2
             store.close()
         store = Store.open(settings)
         store.insert_rows("schema_version", {"version": [999], "namespace": ["unit-1"]})
@@ -267,6 +333,43 @@ def test_a_statement_that_fails_is_an_error_of_ours(store: Store) -> None:
         store.rows("SELECT 1 FROM no_such_table")
 
 
+def test_a_store_of_the_first_version_is_brought_up_to_date(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tape = Tape()
+    for day in range(2):
+        tape.session(day)
+    with FolderOwner(settings):
+        with monkeypatch.context() as patched:
+            patched.setattr(store_module, "_steps", lambda: list(steps())[:1])
+            old = Store.open(settings)
+        assert {row[0] for row in old.rows("SHOW TABLES")} == {
+            *("bars", "bars_as_known", "frames", "schema_version", "sessions")
+        }
+        # The sink of that version wrote bars and frames alone.
+        sink = ClickHouseSink(old)
+        sink.resume(NOTHING, {0: 0})
+        monkeypatch.setattr(sink._book, "rows", lambda _: {})
+        sink.write(tape.frames)
+        sink.flush()
+        old.close()
+        store = Store.open(settings)
+        assert final(store) == final_of(tape.frames)
+        again = ClickHouseSink(store)
+        assert again.resume({0: 8}, {0: 0}) == {0: 8}
+        tape.late(playing=1, day=0, minute=3, price=50.0)
+        tape.session(2)
+        again.write(tape.frames[8:])
+        again.flush()
+        store.close()
+    history = open_history(settings)
+    assert len(history.bars(None)) == 90
+    assert len(history.sessions()) == 3
+    # What was not seen of the sessions before is not made up.
+    assert set(history.quality()["session"].to_pylist()) == {label(2)}
+    assert len(history.gaps()) == 0
+
+
 class TestHistory:
     @pytest.fixture(autouse=True)
     def tape(self, settings: Settings) -> Tape:
@@ -284,15 +387,17 @@ class TestHistory:
         found = history.bars(["BBB"], "1m", sessions=2)
         assert found.column_names == [
             *("symbol", "interval", "ts_ns", "open", "high", "low", "close", "volume"),
-            *("revision", "session"),
+            *("revision", "session", "vwap", "count", "quality"),
         ]
-        rows = found.drop_columns(["interval"]).to_pylist()
+        rows = found.drop_columns(["interval", *LONGER]).to_pylist()
         wanted = [row for row in final_of(tape.frames) if row.symbol == "BBB"][-20:]
         assert [BarRow(**row) for row in rows] == wanted
         assert set(found["interval"].to_pylist()) == {"1m"}
         assert [str(f.type) for f in found.schema] == [
             *("string", "string", "int64", *["double"] * 5, "int32", "string"),
+            *("double", "int32", "double"),
         ]
+        assert {found[name].null_count for name in LONGER} == {len(found)}
         history.close()
 
     def test_nothing_that_was_not_over_by_then(self, settings: Settings) -> None:
@@ -308,7 +413,7 @@ class TestHistory:
         history = open_history(settings)
         assert len(history.bars(None, sessions=1)) == 30
         empty = history.bars(["ZZZ"], sessions=1)
-        assert (len(empty), empty.num_columns) == (0, 10)
+        assert (len(empty), empty.num_columns) == (0, 13)
         assert len(history.bars(["AAA"], "5m")) == 0
 
     def test_sessions(self, settings: Settings) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from sinks.native import Texts, native_block
+from sinks.native import Letters, Texts, native_block, taken
 from sinks.owner import FolderOwner
 from sinks.store import Store
 from streams.errors import HistoryError
@@ -44,6 +44,20 @@ def test_chdb_reads_back_what_a_block_holds(store: Store, texts: int) -> None:
     assert [tuple(row) for row in found] == [
         (n - 1, rows - 1 - n, n + (1 << 63), n / 7, values[n % texts]) for n in range(rows)
     ]
+
+
+@pytest.mark.parametrize("size", [0, 3, 127, 128, 20_000])
+def test_letters_and_truths_are_read_back(store: Store, size: int) -> None:
+    store.run("CREATE TABLE l (t String, b Bool) ENGINE = MergeTree ORDER BY t")
+    letters = np.frombuffer(b"abc" * (size + 2), np.uint8)
+    rows = Letters(np.stack([letters[n : n + size] for n in range(3)]))
+    store.insert_block("l", {"t": rows, "b": np.array([True, False, True])})
+    texts = [row.tobytes().decode() for row in rows.letters]
+    found = store.rows("SELECT t, b FROM l")
+    assert sorted(map(tuple, found)) == sorted(zip(texts, [True, False, True], strict=True))
+    picked = taken(rows, np.array([2, 0]))
+    assert isinstance(picked, Letters)
+    assert [row.tobytes().decode() for row in picked.letters] == [texts[2], texts[0]]
 
 
 def test_a_block_without_rows_is_refused() -> None:

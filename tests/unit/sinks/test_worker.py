@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from sinks import worker
-from sinks.worker import run
+from sinks.worker import Line, run
 from streams.errors import BrokerError, HistoryError, HoleError
 from streams.positions import Delivered
 from tests.unit.sinks.frames import Tape
@@ -21,6 +21,7 @@ class Memory:
     taken: list[Delivered] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     refuses: bool = False
+    is_behind: bool = False
 
     def resume(
         self, committed: Mapping[int, int | None], starts: Mapping[int, int]
@@ -99,7 +100,7 @@ def frames(sessions: int = 1) -> list[Delivered]:
 def test_what_was_read_is_flushed_and_committed_at_the_stop() -> None:
     some = frames()
     sink, topic = Memory(), Topic([list(some)])
-    run(sink, topic, topic.is_done, topic.clock)
+    run([Line(sink, topic)], topic.is_done, topic.clock)
     assert topic.assigned == {0: 0}
     assert topic.commits == {0: 4}
     assert sink.durable == some
@@ -109,7 +110,7 @@ def test_what_was_read_is_flushed_and_committed_at_the_stop() -> None:
 def test_a_batch_is_due_by_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "BATCH_ROWS", 15)
     sink, topic = Memory(), Topic([frames(2)])
-    run(sink, topic, topic.is_done, topic.clock)
+    run([Line(sink, topic)], topic.is_done, topic.clock)
     assert sink.batches == [15, 15, 15, 15, 0]
     assert topic.commits == {0: 8}
 
@@ -117,7 +118,7 @@ def test_a_batch_is_due_by_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_batch_is_due_by_its_age() -> None:
     some = frames(2)
     sink, topic = Memory(), Topic([some[:3], *[[]] * 6, some[3:]])
-    run(sink, topic, topic.is_done, topic.clock)
+    run([Line(sink, topic)], topic.is_done, topic.clock)
     assert sink.batches == [30, 30]
 
 
@@ -125,7 +126,7 @@ def test_a_commit_that_fails_is_made_up_for_without_writing_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sink, topic = Memory(), Topic([frames(), *[[]] * 12], broken_commits=3)
-    run(sink, topic, topic.is_done, topic.clock)
+    run([Line(sink, topic)], topic.is_done, topic.clock)
     assert topic.commits == {0: 4}
     assert sink.batches == [30]
     assert caplog.text.count("commit put off: the brokers are away") == 3
@@ -135,7 +136,7 @@ def test_what_came_before_a_hole_is_written_and_committed() -> None:
     hole = HoleError("frame", topic="t", partition=0, expected=4, got=9)
     sink, topic = Memory(), Topic([frames(), hole])
     with pytest.raises(HoleError):
-        run(sink, topic, topic.is_done, topic.clock)
+        run([Line(sink, topic)], topic.is_done, topic.clock)
     assert sink.batches == [30]
     assert topic.commits == {0: 4}
 
@@ -143,14 +144,65 @@ def test_what_came_before_a_hole_is_written_and_committed() -> None:
 def test_a_batch_that_the_store_refuses_is_not_committed() -> None:
     sink, topic = Memory(refuses=True), Topic([frames()])
     with pytest.raises(HistoryError, match="disk is full"):
-        run(sink, topic, topic.is_done, topic.clock)
+        run([Line(sink, topic)], topic.is_done, topic.clock)
     assert topic.commits == {}
 
 
 def test_progress_and_lag_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     sink, topic = Memory(), Topic([frames(), *[[]] * 120], broken_ends=1)
-    run(sink, topic, topic.is_done, topic.clock)
+    run([Line(sink, topic)], topic.is_done, topic.clock)
     assert "lag unknown: the brokers are away" in caplog.text
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
     assert line == "rows=0 rows_per_s=0 lag_offsets=96 positions=0:4"
+
+
+def end_of(tape: Tape) -> Delivered:
+    last = tape.start()
+    return Delivered(replace(last.frame, event="end"), last.offset)
+
+
+def test_the_end_of_a_run_is_written_at_once() -> None:
+    tape = Tape()
+    tape.session(0)
+    sink, topic = Memory(), Topic([[*tape.frames, end_of(tape)], [], BrokerError("away")])
+    topic.broken_commits = 0
+    seen: list[int] = []
+
+    def is_done() -> bool:
+        seen.append(len(sink.batches))
+        return len(topic.polls) == 1
+
+    run([Line(sink, topic)], is_done, topic.clock)
+    assert seen == [0, 1, 1]
+
+
+def test_every_line_has_its_own_batches_and_positions() -> None:
+    some = frames(2)
+    lines = [(Memory(), Topic([some[:3], [], []])), (Memory(), Topic([[], some, []]))]
+    main = lines[0][1]
+    run([Line(*line) for line in lines], main.is_done, main.clock)
+    (first, one), (second, two) = lines
+    assert (first.batches, second.batches) == ([30], [60])
+    assert (one.commits, two.commits) == ({0: 3}, {0: 8})
+    # Nobody waits for a line but the first, and that only where nothing came.
+    assert (one.now_s, two.now_s) == (worker.POLL_S, 0.0)
+
+
+def test_an_error_of_one_line_lets_all_write_what_they_have() -> None:
+    hole = HoleError("frame", topic="t", partition=0, expected=4, got=9)
+    lines = [(Memory(), Topic([frames(), []])), (Memory(), Topic([frames()[:2], hole]))]
+    with pytest.raises(HoleError):
+        run([Line(*line) for line in lines], lambda: False, lines[0][1].clock)
+    assert [topic.commits for _, topic in lines] == [{0: 4}, {0: 2}]
+
+
+def test_the_report_is_over_all_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    some = frames()
+    first, second = (Topic([some[:n], *[[]] * 80]) for n in (4, 2))
+    lines = [Line(Memory(), first), Line(Memory(), second, "5m/")]
+    run(lines, first.is_done, first.clock)
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
+    assert line.startswith("rows=45 rows_per_s=")
+    assert line.endswith("lag_offsets=194 positions=0:4 5m/0:2")

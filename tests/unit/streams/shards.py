@@ -12,7 +12,7 @@ from schemas import Bar, BarBlock, Codec, Command, Coverage, DataRequest, Frame,
 from schemas.records import BarColumns, Floats
 from streams.errors import DecodeError
 from streams.inbox import Rejection
-from streams.intervals import MINUTE_NS, interval_name
+from streams.intervals import MINUTE_NS, SECOND_NS, interval_name
 from streams.plan import Plan, plan_of
 from streams.shard import Release, Shard
 
@@ -178,7 +178,7 @@ class Worker:
             since = [
                 decoded(value) for at, value in partition.frames if at >= last.open_offset >= 0
             ]
-            is_open = last.event in ("open", "rows")
+            is_open = last.event in ("open", "rows") and not last.waiting
             opens = [last.open_offset] if last.open_offset >= 0 else []
             self.shard.recover(last, since if is_open else (), opens)
 
@@ -263,3 +263,66 @@ def delivered(frames: Sequence[Frame]) -> list[Delivered]:
         found += rows_of(frame, clock)
         clock = frame.clock_ns
     return found
+
+
+Sent = Bar | BarBlock | Coverage | DataRequest
+
+
+class Stage:
+    """One shard, its partition, and the hands of a test."""
+
+    def __init__(self, desired: Command | None = None, shard: int = 0, shards: int = 1) -> None:
+        self.desired = command() if desired is None else desired
+        self.plan = plan_for(self.desired, shard, shards)
+        self.partition = Partition()
+        self.worker = Worker(self.partition, shard, shards)
+        self.worker.shard.command(self.desired)
+        self.wall_ns = WALL_NS
+
+    @property
+    def shard(self) -> Shard:
+        return self.worker.shard
+
+    def send(self, *records: Sent) -> None:
+        for record in records:
+            self.partition.produce(record)
+        self.worker.feed(self.wall_ns)
+
+    def order(self, **changes: object) -> None:
+        self.desired = command(**{"version": self.desired.version + 1, **changes})
+        self.shard.command(self.desired)
+
+    def run(self, passed_s: float = 0.0) -> list[Release]:
+        self.wall_ns += int(passed_s * SECOND_NS)
+        return self.worker.run(self.wall_ns)
+
+    def crash(self, desired: Sequence[Command] | None = None) -> None:
+        self.worker = Worker(self.partition, *self._place, self.partition.keep)
+        for known in [self.desired] if desired is None else desired:
+            self.shard.command(known)
+        self.worker.feed(self.wall_ns)
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        return self.shard.tape.shard, self.shard.tape.shards
+
+    @property
+    def tape(self) -> list[Frame]:
+        return self.partition.tape()
+
+    @property
+    def story(self) -> list[str]:
+        return [f"{frame.event} {frame.session}".strip() for frame in self.tape]
+
+    def row(self, minute: int, symbol: str = "AA", session: int = 0, revision: int = 0) -> Row:
+        open_ns = self.plan.sessions[session].open_ns
+        return (symbol, open_ns + minute * MINUTE_NS, MINUTE_NS, revision)
+
+    def minute(self, minute: int, session: int = 0) -> BarBlock:
+        return block([self.row(minute, symbol, session) for symbol in self.plan.symbols])
+
+    def all_of_rows(self, session: int) -> list[Row]:
+        return [self.row(m, symbol, session) for m in range(5) for symbol in self.plan.symbols]
+
+    def all_of(self, session: int) -> list[Sent]:
+        return [*(self.minute(m, session) for m in range(5)), coverage(self.plan, session)]

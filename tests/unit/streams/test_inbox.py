@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from schemas import Bar, BarBlock, BarColumns, Coverage, Quote, Record
-from streams.inbox import Clock, Inbox, Rejection
+from streams.inbox import Arrival, Clock, Inbox, Noted, Rejection
 from streams.intervals import MINUTE_NS
 from streams.topics import shard_of
 from tests.unit.streams.shards import RUN, Row, bar, block, command, coverage, plan_for
@@ -34,7 +34,15 @@ def put(inbox: Inbox, *records: Record | Rejection, first: int = 0) -> Inbox:
 
 
 def sorted_in(inbox: Inbox, clock: Clock = WAITING) -> list[tuple[int, list[int]]]:
-    return [(number, rows.ts_ns.tolist()) for number, rows in inbox.sort(PLAN, clock)]
+    return [
+        (came.number, came.rows.ts_ns.tolist())
+        for came in inbox.sort(PLAN, clock)
+        if isinstance(came, Arrival) and not came.is_late
+    ]
+
+
+def noted_in(inbox: Inbox, clock: Clock = WAITING) -> list[Record]:
+    return [came.record for came in inbox.sort(PLAN, clock) if isinstance(came, Noted)]
 
 
 def reasons(inbox: Inbox) -> list[tuple[int, str]]:
@@ -59,7 +67,9 @@ def test_rows_go_to_their_sessions() -> None:
 
 def test_messages_of_one_row_are_sorted_together_with_their_own_sources() -> None:
     inbox = put(Inbox(), bar(row(0), source="one"), bar(row(1), RUN, "two"), bar(row(2), "old"))
-    ((number, rows),) = inbox.sort(PLAN, WAITING)
+    (came,) = inbox.sort(PLAN, WAITING)
+    assert isinstance(came, Arrival)
+    number, rows = came.number, came.rows
     assert number == 0
     assert rows.source.tolist() == [0, 1]
     assert inbox.sources == ["one", "two"]
@@ -68,8 +78,7 @@ def test_messages_of_one_row_are_sorted_together_with_their_own_sources() -> Non
 
 def test_what_another_run_asked_for_is_left_out() -> None:
     inbox = put(Inbox(), block([row(0)], "old"), coverage(PLAN, 0, run="old"), bar(row(0), "old"))
-    assert sorted_in(inbox) == []
-    assert not inbox.coverages
+    assert list(inbox.sort(PLAN, WAITING)) == []
     assert not inbox.rejections
     assert inbox.keep(OPEN) == inbox.taken == 3
 
@@ -147,8 +156,7 @@ def test_keep_is_the_first_message_with_something_beyond_the_clock() -> None:
 
 def test_coverage_far_beyond_the_run_is_kept_to_its_end_only() -> None:
     inbox = put(Inbox(), coverage(PLAN, 0, end_ns=2**62))
-    sorted_in(inbox)
-    assert [c.end_ns for c in inbox.coverages] == [2**62]
+    assert noted_in(inbox) == [coverage(PLAN, 0, end_ns=2**62)]
     assert inbox.keep(PLAN.sessions[2].close_ns - 1) == 0
     assert inbox.keep(PLAN.sessions[2].close_ns) == 1
 
@@ -199,7 +207,7 @@ def test_one_thread_puts_while_another_sorts() -> None:
     with ThreadPoolExecutor(1) as pool:
         putting = pool.submit(put_all)
         while inbox.taken < count and not (putting.done() and putting.exception()):
-            came += sum(len(rows) for _, rows in inbox.sort(PLAN, WAITING))
+            came += sum(len(c.rows) for c in inbox.sort(PLAN, WAITING) if isinstance(c, Arrival))
     putting.result()
     assert (came, len(inbox)) == (count, 0)
 

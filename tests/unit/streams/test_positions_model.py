@@ -102,7 +102,7 @@ class Lane:
         if release.frames[0].event == "start" and not self.twin.is_idle:
             # What the run before had looked at, a new one never sees.
             assert self.twin._plan is not None
-            self.twin._sort_in(self.twin._plan)
+            self.twin._held.sort_in(self.twin._plan, self.twin.tape)
         self.twin.tape.progress_ns = self.owner.shard.tape.progress_ns
         current = self.owner.shard._command
         assert current is not None

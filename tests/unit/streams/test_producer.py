@@ -26,13 +26,17 @@ def place(offset: int, partition: int = 0) -> TopicPartition:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--source"], ["synthetic:"], ["--sauce", "x"], ["a"] * 3]
+    "arguments",
+    [
+        *([], ["--source"], ["synthetic:"], ["--sauce", "x"], ["a"] * 3, ["--sour", "synthetic:"]),
+        *(["--fallback", "synthetic:"], ["--source", "synthetic:", "--withhold"]),
+    ],
 )
 def test_a_wrong_command_line_is_told_the_right_one(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert producer.main(arguments) == 2
-    assert capsys.readouterr().err == "usage: python -m streams.producer --source URI\n"
+    assert capsys.readouterr().err == f"{producer.USAGE}\n"
 
 
 def test_without_a_broker_it_says_how_to_get_one(
@@ -41,6 +45,20 @@ def test_without_a_broker_it_says_how_to_get_one(
     monkeypatch.setattr(producer, "load", lambda: load().but(bootstrap_servers=""))
     assert producer.main(["--source=synthetic:"]) == 2
     assert "no broker: start one with `sessiontape up`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--withhold", "half"], "'half' is none of 2%@7"),
+        (["--fallback", "synthetic:", "--fallback=nowhere:x"], "'nowhere:x' is no source"),
+    ],
+)
+def test_what_it_can_t_use_is_named_in_a_sentence(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert producer.main(["--source=synthetic:", *arguments]) == 2
+    assert reason in capsys.readouterr().err
 
 
 def test_answers_are_settled_in_their_order() -> None:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import BarColumns, Frame
+from schemas import BarColumns, Frame, Minutes
 from schemas.records import TickColumns
+from streams.coverage import Status
 from streams.intervals import MINUTE_NS
 from streams.session import SessionState
 
@@ -171,6 +172,7 @@ def one_by_hand(slices: Sequence[Slice], symbol: int) -> dict[str, Any]:
         "expected": expected,
         "quality": 100.0 * len(ordered) / expected if expected else 100.0,
         "updated_ns": {"bars": updated_ns},
+        "no_trade": 0,
     }
 
 
@@ -369,3 +371,119 @@ def test_a_shard_without_symbols_has_a_state_too() -> None:
     state = SessionState(open_frame(()))
     assert state.fold(frame_of([Slice(1)], symbols=(), slice_expected=ints([0]))).tolist() == []
     assert state.quality().tolist() == []
+
+
+Run = tuple[str, int, int, Status]
+"""A symbol, the first of its minutes and the one behind the last, from 0; what is known of them."""
+
+
+def known(*runs: Run, session: str = "2023-11-14") -> Minutes:
+    symbols = ("AA", "BB", "CC", "DD", "EE")
+    return Minutes(
+        symbols=symbols,
+        symbol=ints(symbols.index(run[0]) for run in runs),
+        ts_ns=np.array([OPEN_NS + run[1] * MINUTE_NS for run in runs], np.int64),
+        end_ns=np.array([OPEN_NS + run[2] * MINUTE_NS for run in runs], np.int64),
+        status=ints(run[3] for run in runs),
+        attempt=ints(1 for _ in runs),
+        request=ints(-1 for _ in runs),
+        session=session,
+    )
+
+
+def opened(*runs: Run) -> SessionState:
+    return SessionState(frame_of((), event="open", minutes=known(*runs)))
+
+
+def test_a_minute_without_trade_is_good_once_it_is_over() -> None:
+    state = opened(("AA", 1, 3, Status.NO_TRADE), ("BB", 1, 2, Status.MISSING))
+    state.fold(frame_of([minute(1, 0, 1, 2, 3)]))
+    assert state.no_trade().tolist() == [0, 0, 0, 0]
+    assert state.quality().tolist() == [100.0] * 4
+    state.fold(frame_of([minute(2, 2, 3)], 4))
+    assert state.no_trade().tolist() == [1, 0, 0, 0]
+    assert state.quality().tolist() == [100.0, 50.0, 100.0, 100.0]
+    state.fold(frame_of([minute(3, 1, 2)], 6))
+    assert state.no_trade().tolist() == [2, 0, 0, 0]
+    assert state.quality()[0] == 100.0
+    assert [value["no_trade"] for value in state.values(np.array([0, 1]))] == [2, 0]
+
+
+def test_an_answer_behind_the_clock_changes_the_quality_of_its_symbol() -> None:
+    state = folded([minute(1, 0, 2, 3), minute(2, 0, 2, 3)])
+    assert state.quality()[1] == 0.0
+    answered = known(("BB", 0, 2, Status.NO_TRADE), ("EE", 0, 1, Status.NO_TRADE))
+    changed = state.fold(frame_of((), 6, minutes=answered))
+    assert changed.tolist() == [False, True, False, False]
+    assert state.quality().tolist() == [100.0] * 4
+    # What has no trade and then a bar has a bar.
+    state.fold(frame_of([Slice(3, (Row(1, OPEN_NS),), minute(3, 0, 1, 2, 3).rows)], 6))
+    assert state.no_trade().tolist() == [0, 1, 0, 0]
+    assert state.quality()[1] == 100.0
+    filled = known(("BB", 1, 2, Status.FILLED))
+    state.fold(frame_of([Slice(4, (Row(1, OPEN_NS + MINUTE_NS),))], 11, minutes=filled))
+    assert state.no_trade().tolist() == [0, 0, 0, 0]
+    assert state.quality()[1] == 75.0
+
+
+def test_a_run_over_a_break_counts_the_minutes_that_were_expected() -> None:
+    state = opened(("AA", 1, 6, Status.NO_TRADE))
+    state.fold(frame_of([minute(1, 0, 1), minute(2, 1)]))
+    state.fold(frame_of([minute(6, 1), minute(7, 0, 1)], 3))  # a break from the third on
+    assert state.no_trade().tolist() == [2, 0, 0, 0]
+    assert state.quality()[:2].tolist() == [100.0, 100.0]
+
+
+def test_frames_of_a_session_to_come_change_nothing() -> None:
+    state = folded([minute(1, 0)])
+    before = dict(arrays_of(state))
+    missing = known(("AA", 0, 1, Status.NO_TRADE), session="2023-11-15")
+    assert not state.fold(frame_of((), 1, minutes=missing)).any()
+    waiting = frame_of((), 1, minutes=missing, session="2023-11-15", waiting=True)
+    assert not state.fold(waiting).any()
+    assert not state.fold(frame_of((), 1, waiting=True, symbols=("ZZ",))).any()
+    assert dict(arrays_of(state)) == before
+    assert state.no_trade().tolist() == [0, 0, 0, 0]
+    assert state.symbols == SYMBOLS
+
+
+def test_symbols_come_and_go_in_mid_session() -> None:
+    state = opened(("BB", 1, 2, Status.NO_TRADE), ("DD", 1, 2, Status.NO_TRADE))
+    state.fold(frame_of([minute(1, 0, 1, 2, 3), minute(2, 0, 2)]))
+    kept = dict(zip(SYMBOLS, state.values(np.arange(4)), strict=True))
+    names = ("AA", "AB", "BB", "CC")  # AB is new, DD is gone
+    changed = state.fold(frame_of((), 6, symbols=names))
+    assert changed.tolist() == [True] * 4
+    found = {value["symbol"]: value for value in state.values(np.arange(4))}
+    assert {name: found[name] for name in ("AA", "BB", "CC")} == {
+        name: kept[name] for name in ("AA", "BB", "CC")
+    }
+    assert (found["AB"]["bars"], found["AB"]["bar"], found["AB"]["quality"]) == (0, None, 0.0)
+    assert found["BB"]["no_trade"] == 1
+    # What the new one lacks comes behind the clock; others are corrected from their own rows.
+    backfill = tuple(Row(1, OPEN_NS + at * MINUTE_NS, volume=3.0) for at in range(2))
+    fixed = Row(3, OPEN_NS, volume=7.0, revision=1)
+    late = Slice(3, (*backfill, fixed), minute(3, 0, 1, 2, 3).rows)
+    state.fold(frame_of([late], 6, symbols=names))
+    assert state.bars.tolist() == [3, 3, 2, 3]
+    assert state.volume.tolist() == [3.0, 7.0, 2.0, 9.0]
+    assert state.quality().tolist() == [100.0] * 4
+
+
+def test_what_is_said_of_a_symbol_before_it_is_listed_counts() -> None:
+    state = folded([minute(1, 0, 1, 2, 3), minute(2, 0, 1, 2, 3)])
+    said = known(("EE", 0, 1, Status.NO_TRADE), ("AA", 1, 2, Status.NO_TRADE))
+    state.fold(frame_of((), 8, minutes=said))
+    assert state.no_trade().tolist() == [1, 0, 0, 0]
+    state.fold(frame_of([Slice(3, rows=(Row(0, OPEN_NS + 2 * MINUTE_NS),))], 8))
+    backfill = (Row(4, OPEN_NS + MINUTE_NS),)
+    state.fold(frame_of([Slice(4, backfill)], 9, symbols=(*SYMBOLS, "EE")))
+    assert state.no_trade().tolist() == [1, 0, 0, 0, 1]
+    assert state.bars.tolist() == [3, 2, 2, 2, 1]
+
+
+def test_all_symbols_of_a_shard_may_go() -> None:
+    state = folded([minute(1, 0)])
+    assert state.fold(frame_of([Slice(2)], 1, symbols=(), slice_expected=ints([0]))).tolist() == []
+    state.fold(frame_of([minute(3, 0)], 1, symbols=("AA",)))
+    assert state.bars.tolist() == [1]

@@ -436,3 +436,39 @@ def test_a_frame_of_the_clock_alone_does_not_hide_that_a_slice_comes_again() -> 
                 merger.add(delivered.frame, delivered.offset)
                 rest += merger.drain()
         assert rows_of(rest) == rows_of(batches[stop + 1 :])
+
+
+@pytest.mark.parametrize("orders", [[0, 1], [1, 0]])
+def test_corrections_of_two_shards_at_one_clock_come_once_wherever_it_goes_on(
+    orders: list[int],
+) -> None:
+    """One shard has given out its corrections when the reader stops, the other's are to come."""
+    day = full_day(6, 2)
+    tape = Tape(shards=2, cuts={0: [1], 1: [1]})
+    for shard in range(2):
+        tape.put(tape.event(shard, "open", day))
+        first, second = tape.rows(shard, day)
+        tape.put(first)
+        tape.put(_late(first))
+        tape.put(_late(first))
+        tape.put(second)
+    one, other = (tape.frames[shard] for shard in orders)
+    came = [*one[:2], *other[:2], one[2], one[3], other[2], other[3], one[4], other[4]]
+    merger = Merger(2)
+    batches: list[Batch] = []
+    for delivered in came:
+        merger.add(delivered.frame, delivered.offset)
+        batches += merger.drain()
+    for stop, batch in enumerate(batches):
+        position = Position.from_dict(batch.position.as_dict())
+        assert position == batch.position
+        again = Merger(2, position)
+        rest: list[Batch] = []
+        for delivered in came:
+            if delivered.offset >= position[delivered.frame.shard]:
+                again.add(delivered.frame, delivered.offset)
+                rest += again.drain()
+        both = rows_of([*batches[: stop + 1], *rest])
+        # Which of the two shards' corrections come first is not said.
+        assert sorted(both, key=repr) == sorted(rows_of(batches), key=repr)
+    assert len(rows_of(batches)) == 24

@@ -16,6 +16,7 @@ import pytest
 from streams.errors import BrokerError, SessiontapeError
 from streams.local.process import ProcessRecord, alive, spawn
 from streams.local.running import connected, running_stack, stop_all
+from streams.local.stack import Stack, producer_spec, readers_of
 from streams.local.state import StackState, locked, stack_states, state_path
 from streams.local.workers import Supervisor, WorkerError, WorkerSpec, environment, log_path, tail
 from streams.settings import Settings
@@ -244,3 +245,28 @@ def test_a_state_file_is_plain_json(settings: Settings) -> None:
     path = state_path(settings.data_dir, "unit")
     a_state(psutil.Process()).write(path)
     assert json.loads(path.read_text())["owner"]["pid"] == os.getpid()
+
+
+def test_a_stack_has_the_workers_that_are_wanted(settings: Settings) -> None:
+    stack = Stack(settings, coordinators=2, source="a:b", fallbacks=("c:d", "e:f"), withhold="2%@7")
+    names = [spec.name for spec in stack._specs]
+    assert names == ["producer", "coordinator-1", "coordinator-2", "upkeep", "tables", "sink"]
+    assert stack._specs[0].argv == (
+        *("streams.producer", "--source", "a:b"),
+        *("--fallback", "c:d", "--fallback", "e:f", "--withhold", "2%@7"),
+    )
+    assert stack.readers == ("unit.sink", "unit.tables", "unit.upkeep")
+    assert (stack.has_producer, stack.has_upkeep) == (True, True)
+    small = Stack(settings, upkeep=False, tables=False, sink=False)
+    assert [spec.name for spec in small._specs] == ["coordinator-1"]
+    assert small.readers == ()
+    assert (small.has_producer, small.has_upkeep) == (False, False)
+
+
+def test_a_producer_has_no_more_arguments_than_it_needs() -> None:
+    assert producer_spec("a:b").argv == ("streams.producer", "--source", "a:b")
+
+
+def test_readers_are_the_workers_that_read_the_tape(settings: Settings) -> None:
+    workers = ["coordinator-1", "producer", "upkeep"]
+    assert readers_of(settings, workers) == ("unit.upkeep",)

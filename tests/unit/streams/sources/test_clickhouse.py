@@ -11,7 +11,7 @@ import pytest
 
 from streams.errors import ConfigError, SourceError
 from streams.intervals import MINUTE_NS
-from streams.sources import load_range, open_source
+from streams.sources import Answer, load_range, open_source
 from streams.sources.clickhouse import ClickHouseSource
 
 COLUMNS = ("symbol", "interval_ns", "ts_ns", "open", "high", "low", "close", "volume", "revision")
@@ -57,6 +57,9 @@ def test_it_gives_the_final_state_of_the_bars_in_the_range(tmp_path: Path) -> No
     assert list(block.close) == [1.75, 1.5, 1.5, 1.25]
     assert list(block.revision) == [1, 0, 0, 0]
     assert (kinds, bad) == ({"DEF": "rows", "ABC": "rows", "GHI": "cannot_say"}, [])
+    parts = source.load("bars", ("DEF", "ABC", "GHI"), MINUTE_NS, 4 * MINUTE_NS, MINUTE_NS)
+    answers = [part for part in parts if isinstance(part, Answer)]
+    assert [answer.says_nothing for answer in answers] == [False, False]
 
 
 def test_other_streams_and_empty_ranges_it_cannot_say(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from streams.errors import ConfigError, SourceError
 from streams.intervals import MINUTE_NS
-from streams.sources import BadRow, load_range, open_source
+from streams.sources import Answer, BadRow, load_range, open_source
+from streams.sources.columnar import DAY_NS
 
 UTC = ZoneInfo("UTC")
 
@@ -374,3 +375,11 @@ def test_parquet_symbols_are_those_of_all_files(tmp_path: Path) -> None:
     assert source.symbols() == ("A", "B", "C")
     _, kinds, _ = load_range(source, ("A", "D"), OPEN_NS, CLOSE_NS)
     assert kinds == {"A": "rows", "D": "cannot_say"}
+
+
+def test_it_vouches_for_minutes_between_its_first_and_its_last_day(tmp_path: Path) -> None:
+    source = open_source(f"csv:{written(tmp_path, ALPACA_FRAME)}")
+    *_, inside = source.load("bars", ("ABC",), OPEN_NS, CLOSE_NS, MINUTE_NS)
+    assert inside == Answer(("ABC",), "rows", vouched=True)
+    *_, beyond = source.load("bars", ("ABC",), OPEN_NS, CLOSE_NS + DAY_NS, MINUTE_NS)
+    assert beyond == Answer(("ABC",), "cannot_say", vouched=False)

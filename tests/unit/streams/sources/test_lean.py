@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -16,7 +17,8 @@ import pytest
 from streams.calendar import sessions_between
 from streams.errors import ConfigError, SourceError
 from streams.intervals import MINUTE_NS
-from streams.sources import BadRow, load_range, open_source
+from streams.sources import Answer, BadRow, held, load_range, open_source
+from streams.sources.held import Day, HeldDays, stamp_of
 
 REAL = Path(__file__).parents[5] / "shared" / "data" / "lean"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="the LEAN sample folder is not beside the repo")
@@ -128,6 +130,75 @@ def test_a_file_vouches_for_its_day_and_no_other_does(tmp_path: Path) -> None:
     assert (kinds, len(bad)) == ({"ABC": "cannot_say"}, 1)
     _, kinds, bad = load_range(source, ("ABC",), at("2024-07-05T09:30"), at("2024-07-07T16:00"))
     assert (kinds, bad) == ({"ABC": "nothing"}, [])
+
+
+def said_of(root: Path, start: str = "09:30", end: str = "16:00") -> Answer:
+    """What a source says of ABC on a day."""
+    first, last = (at(f"2024-07-05T{clock}") for clock in (start, end))
+    *_, answer = open_source(f"lean:{root}").load("bars", ("ABC",), first, last, MINUTE_NS)
+    assert isinstance(answer, Answer)
+    return answer
+
+
+def test_a_file_vouches_for_minutes_without_a_row_unless_a_line_of_it_was_lost(
+    tmp_path: Path,
+) -> None:
+    zipped(tmp_path, GOOD)
+    assert said_of(tmp_path) == Answer(("ABC",), "rows", vouched=True)
+    twice = GOOD + GOOD.splitlines()[0]  # no minute is lost by that
+    zipped(tmp_path, twice)
+    assert said_of(tmp_path) == Answer(("ABC",), "rows", vouched=True)
+    for lost in ("34380000,1,1,1", "34380000,1,0,1,1,1", "90000000,1,1,1,1,1"):
+        zipped(tmp_path, GOOD + lost)
+        assert said_of(tmp_path) == Answer(("ABC",), "rows", vouched=False)
+        assert said_of(tmp_path, "12:00") == Answer(("ABC",), "cannot_say", vouched=False)
+
+
+def test_a_file_is_read_again_when_it_has_changed_and_only_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zipped(tmp_path, GOOD + "x")
+    source = open_source(f"lean:{tmp_path}")
+    opened: list[object] = []
+
+    class Counted(zipfile.ZipFile):
+        def __init__(self, file: Any, *rest: Any, **how: Any) -> None:
+            opened.append(file)
+            super().__init__(file, *rest, **how)
+
+    monkeypatch.setattr(zipfile, "ZipFile", Counted)
+
+    def ask() -> tuple[int, dict[str, str], int]:
+        blocks, kinds, bad = load_range(
+            source, ("ABC",), at("2024-07-05T09:31"), at("2024-07-05T16:00")
+        )
+        return sum(map(len, blocks)), kinds, len(bad)
+
+    assert ask() == ask() == (2, {"ABC": "rows"}, 1)
+    assert opened == [path]
+    zipped(tmp_path, LINES[0])
+    assert ask() == (0, {"ABC": "nothing"}, 0)
+    path.unlink()
+    assert ask() == ask() == (0, {"ABC": "cannot_say"}, 1)
+
+
+def test_what_is_held_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "HELD_ROWS", 8)
+    days = HeldDays()
+    for symbol in ("a", "b", "c"):
+        zipped(tmp_path, GOOD, symbol=symbol)
+    blocks, _, _ = load_range(
+        open_source(f"lean:{tmp_path}"),
+        ("A", "B", "C"),
+        at("2024-07-05T09:30"),
+        at("2024-07-05T16:00"),
+    )
+    paths = [tmp_path / "equity/usa/minute" / s / "20240705_trade.zip" for s in ("a", "b", "c")]
+    for path, block in zip(paths, blocks, strict=True):
+        days.keep(path, Day((), block, 0, stamp_of(path)))
+        assert days.of(path) is not None
+    days.keep(paths[2], Day((), blocks[2], 0, stamp_of(paths[2])))
+    assert [days.of(path) is not None for path in paths] == [False, True, True]
 
 
 def test_an_empty_range_touches_no_file(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import BarBlock, Codec, TickBlock
-from streams.sources.packing import Packer, symbol_lists
+from schemas import BarBlock, Codec, Coverage, Minutes, TickBlock
+from streams.sources.packing import Packer, minute_lists, symbol_lists
 from streams.sources.rows import bar_block
 from streams.topics import MESSAGE_BYTES
 
@@ -120,3 +120,64 @@ def test_a_long_list_of_symbols_fits_in_messages() -> None:
     assert [len(some) > 20_000 for some in lists[:-1]] == [True] * (len(lists) - 1)
     assert sum(map(len, lists)) == 60_000
     assert max(sum(len(s) + 2 for s in some) for some in lists) < MESSAGE_BYTES
+
+
+def test_blocks_may_be_counted_from_any_number() -> None:
+    packer: Packer[BarBlock] = Packer(first=7, limit=1_100)
+    out = [full for n in range(3) for full in packer.add(block_of(["A"], [0], n))]
+    out += packer.end()
+    assert [block.block for block in out] == [7, 8, 9]
+    assert packer.blocks == 3
+
+
+def minutes_of(symbols: Sequence[str], symbol: Any) -> Minutes:
+    index = np.array(symbol, np.int32)
+    times = np.arange(len(index), dtype=np.int64)
+    number = np.arange(len(index), dtype=np.int32)
+    status, request = number % 3 + 1, np.zeros(len(index), np.int32)
+    return Minutes(
+        tuple(symbols), index, times, times + 1, status, number, request, requests=("r" * 20,)
+    )
+
+
+def runs_of(lists: Sequence[Minutes]) -> list[tuple[Any, ...]]:
+    return [
+        (one.symbols[s], *values)
+        for one in lists
+        for s, *values in zip(
+            one.symbol, one.ts_ns, one.end_ns, one.status, one.attempt, one.request, strict=True
+        )
+    ]
+
+
+@given(
+    st.lists(NAMES, min_size=1, max_size=9, unique=True).flatmap(
+        lambda names: st.tuples(
+            st.just(names), st.lists(st.integers(0, len(names) - 1), max_size=99)
+        )
+    ),
+    st.integers(1_300, 5_000),
+)
+def test_runs_of_minutes_are_cut_without_a_loss(
+    given_runs: tuple[list[str], list[int]], limit: int
+) -> None:
+    minutes = minutes_of(*given_runs)
+    lists = list(minute_lists(minutes, limit))
+    assert runs_of(lists) == runs_of([minutes])
+    assert len(lists) >= 1
+    for one in lists:
+        assert set(one.symbols) == {one.symbols[n] for n in one.symbol}
+        coverage = Coverage(one.symbols, 0, 1, run="run", request="r" * 20, gaps=one)
+        assert len(Codec().encode(coverage)) <= limit
+
+
+def test_many_runs_of_many_long_symbols_fit_in_messages() -> None:
+    symbols = [f"{'X' * 25}{n:07d}" for n in range(5_000)]
+    for index in (np.arange(100_000) % 5_000, np.sort(np.arange(100_000) % 5_000)):
+        lists = list(minute_lists(minutes_of(symbols, index)))
+        sizes = [
+            len(Codec().encode(Coverage(one.symbols, 0, 1, request="r" * 20, gaps=one)))
+            for one in lists
+        ]
+        assert max(sizes) <= MESSAGE_BYTES
+        assert min(sizes[:-1]) > MESSAGE_BYTES // 4

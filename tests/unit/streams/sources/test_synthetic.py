@@ -16,7 +16,7 @@ from schemas import BarBlock
 from streams.calendar import Session, sessions_between
 from streams.errors import CalendarError, ConfigError
 from streams.intervals import MINUTE_NS
-from streams.sources import load_range, open_source
+from streams.sources import Answer, load_range, open_source
 from streams.sources.synthetic import SyntheticSource, _patterns
 
 WEEK = sessions_between("XNYS", "2024-07-01", "2024-07-05")  # 3rd: half-day, 4th: holiday
@@ -174,6 +174,18 @@ def test_missing_minutes_are_about_their_share_and_always_the_same() -> None:
     assert some.items() < full.items()
 
 
+@pytest.mark.parametrize(
+    ("options", "vouched"), [("", True), ("vouch=1", True), ("vouch=0", False)]
+)
+def test_it_vouches_for_missing_minutes_unless_told_not_to(options: str, vouched: bool) -> None:
+    source = open_source(f"synthetic:{options}")
+    *_, answer = source.load("bars", ("SYN0001",), DAY.open_ns, DAY.close_ns, MINUTE_NS)
+    assert answer == Answer(("SYN0001",), "rows", vouched=vouched)
+    assert isinstance(answer, Answer)
+    assert answer.says_nothing == vouched
+    assert answer.is_whole
+
+
 def test_bad_rows_make_no_sense_in_three_ways_and_stand_for_good_ones() -> None:
     source = open_source("synthetic:symbols=50,bad=0.05")
     blocks, _, _ = load_range(source, source.symbols(), DAY.open_ns, DAY.close_ns)
@@ -247,6 +259,7 @@ def test_years_outside_the_calendar_are_empty_but_a_wrong_calendar_is_an_error()
         ("symbols=1.5", "symbols=1.5 has to be a whole number"),
         ("missing=2", "missing=2 has to be a number from 0 to 1"),
         ("missing=x", "missing=x has to be"),
+        ("vouch=2", "vouch=2 has to be a number from 0 to 1"),
         ("colour=red", "'colour=red' is no option: .* keys are symbols, seed"),
         ("seed", "'seed' is no option"),
         ("seed=1,seed=2", "'seed=2' stands twice"),

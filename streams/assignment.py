@@ -1,0 +1,140 @@
+"""Shards of a Faust app, given and taken away by its group: each has an owner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Protocol, TypeVar
+
+from faust.types import TP
+
+from schemas import Command
+from streams.control import ControlReader
+from streams.settings import Settings
+from streams.worker import fail
+
+__all__ = ["Assignment", "ShardOwner"]
+
+
+class ShardOwner(Protocol):
+    """Works on one shard from an assignment to its end."""
+
+    async def run(self) -> None:
+        """Work until cancelled; what it raises ends the process."""
+        ...
+
+    async def take(self, offset: int, value: bytes | None) -> None:
+        """Take a message of the shard's partition."""
+        ...
+
+    def command(self, command: Command) -> None:
+        """Take a command of the namespace."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the shard."""
+        ...
+
+
+OwnerT = TypeVar("OwnerT", bound=ShardOwner)
+
+
+class Assignment(Generic[OwnerT]):
+    """The owners of the shards that this process has now.
+
+    Parameters
+    ----------
+    settings
+        Brokers and namespace.
+    app
+        The Faust app.
+    topic
+        The topic whose partitions are the shards.
+    make
+        Makes the owner of a shard.
+    """
+
+    def __init__(
+        self, settings: Settings, app: Any, topic: str, make: Callable[[int], OwnerT]
+    ) -> None:
+        self._app = app
+        self._topic = topic
+        self._make = make
+        self._held: dict[int, tuple[int, OwnerT, asyncio.Task[None]]] = {}
+        self._command: Command | None = None
+        self._control = ControlReader(settings, self._commanded, self._unheard)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        app.on_partitions_assigned.connect(self._assigned, weak=False)
+        app.on_partitions_revoked.connect(self._revoked, weak=False)
+        app.task(self._begin)
+
+    @property
+    def owners(self) -> dict[int, OwnerT]:
+        """Owners by shard."""
+        return {shard: owner for shard, (_, owner, _) in self._held.items()}
+
+    async def hand(self, message: Any) -> OwnerT | None:
+        """Hand a message to its shard's owner; None where there is none, or it failed.
+
+        A message of an assignment that is over is left out. A fault ends the process.
+        """
+        generation, owner, _ = self._held.get(message.partition, (None, None, None))
+        if owner is None or message.generation_id != generation:
+            return None
+        try:
+            await owner.take(message.offset, message.value)
+        except Exception as exc:  # noqa: BLE001 - it ends the process, whatever it is
+            await fail(self._app, exc)
+            return None
+        return owner
+
+    async def _begin(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._control.start()
+
+    def _commanded(self, command: Command) -> None:
+        """Take a command, in the thread of the control topic."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._command_all, command)
+
+    def _unheard(self, exc: Exception) -> None:
+        """End the process when commands can't be read, in the thread of the control topic."""
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(fail(self._app, exc), self._loop)
+
+    def _command_all(self, command: Command) -> None:
+        if self._command is None or command.version > self._command.version:
+            self._command = command
+            for owner in self.owners.values():
+                owner.command(command)
+
+    async def _assigned(self, app: Any, assigned: Iterable[TP], **_: Any) -> None:
+        await self._let_go()
+        for place in sorted(assigned):
+            if place.topic == self._topic:
+                self._own(place.partition, app.consumer_generation_id)
+
+    async def _revoked(self, *_: Any, **__: Any) -> None:
+        await self._let_go()
+
+    def _own(self, shard: int, generation: int) -> None:
+        owner = self._make(shard)
+        if self._command is not None:
+            owner.command(self._command)
+        task = asyncio.get_running_loop().create_task(self._owned(owner))
+        self._held[shard] = (generation, owner, task)
+
+    async def _owned(self, owner: OwnerT) -> None:
+        try:
+            await owner.run()
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - it ends the process, whatever it is
+            await fail(self._app, exc)
+
+    async def _let_go(self) -> None:
+        held, self._held = self._held, {}
+        for _, owner, task in held.values():
+            owner.close()
+            task.cancel()
+        await asyncio.gather(*(task for _, _, task in held.values()), return_exceptions=True)

@@ -1,0 +1,100 @@
+"""Symbols that join a session under way: held back until all they have is there. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from schemas.records import BarColumns, Coverage, DataRequest, Ints
+from streams.calendar import Session
+from streams.merge import ready_ns, renumbered
+from streams.plan import Plan
+
+__all__ = ["Joiner", "places"]
+
+
+class Joiner:
+    """What came of the symbols that a command added to a session that is open.
+
+    Readers see them only when all of the session is there, so that they join with one release:
+    what was ready by then as corrections, at that clock.
+
+    Parameters
+    ----------
+    plan
+        Plan with the symbols that are to be.
+    number
+        Number of the session.
+    active
+        Symbols that the tape has now, sorted; all are symbols of the plan.
+    name
+        Makes the id of the request unique: a repeat after a crash is another one.
+    """
+
+    def __init__(self, plan: Plan, number: int, active: Sequence[str], name: str) -> None:
+        self.active = tuple(active)
+        self.session: Session = plan.sessions[number]
+        self._is_active = np.array([one in set(active) for one in plan.symbols], np.bool_)
+        self.joining = tuple(
+            n for n, old in zip(plan.symbols, self._is_active, strict=True) if not old
+        )
+        self._places = places(plan.symbols, self.active)
+        self._rest = set(self.joining)
+        self._held: list[BarColumns] = []
+        asked = plan.request(number, is_now=True)
+        self.request: DataRequest = replace(
+            asked,
+            id=f"{plan.command.run}/{self.session.label}/{plan.shard}/join/{name}",
+            symbols=self.joining,
+            reason="symbols were added",
+        )
+        """What is to be asked for them."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all of the session is there."""
+        return not self._rest
+
+    def hold(self, rows: BarColumns) -> BarColumns:
+        """Keep the rows of symbols that join; return the others."""
+        old = self._is_active[rows.symbol]
+        if not old.all():
+            self._held.append(rows.take(~old))
+            rows = rows.take(old)
+        return rows
+
+    def without(self, rows: BarColumns) -> BarColumns:
+        """Return the rows of symbols that are there."""
+        old = self._is_active[rows.symbol]
+        return rows if old.all() else rows.take(old)
+
+    def cover(self, coverage: Coverage, *, is_new: bool) -> None:
+        """Take what was answered; of answers to others' questions those that nobody has seen.
+
+        An answer that an earlier owner has looked at may stand behind rows that came before it
+        and are not read again.
+        """
+        is_whole = (
+            coverage.start_ns <= self.session.open_ns and coverage.end_ns >= self.session.close_ns
+        )
+        is_ours = coverage.request == self.request.id or (not coverage.request and is_new)
+        if is_ours and is_whole:
+            self._rest -= set(coverage.symbols)
+
+    def take(self, clock_ns: int) -> tuple[list[BarColumns], list[BarColumns]]:
+        """Return what was held: what is ready at a clock, and what is not."""
+        held, self._held = self._held, []
+        late = [(rows, ready_ns(rows) <= clock_ns) for rows in held]
+        return [r.take(m) for r, m in late if m.any()], [r.take(~m) for r, m in late if not m.all()]
+
+    def shown(self, rows: BarColumns) -> BarColumns:
+        """Return rows with the symbols numbered as the tape has them now."""
+        return renumbered(rows, self._places)
+
+
+def places(symbols: Sequence[str], among: Sequence[str]) -> Ints:
+    """Return where each of some symbols stands among others, -1 for those that don't."""
+    place = {name: number for number, name in enumerate(among)}
+    return np.array([place.get(name, -1) for name in symbols], np.int32)

@@ -1,0 +1,112 @@
+"""Ledgers of the sessions of a shard that play or come and have minutes without a bar: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.records import BarColumns, Coverage, Ints, Longs, Minutes
+from streams.coverage import Status
+from streams.inbox import Arrival, Noted
+from streams.ledger import Ledger
+from streams.plan import Plan
+
+__all__ = ["Ledgers"]
+
+
+class Ledgers:
+    """Ledgers by number of session; a session of which every minute is there has none."""
+
+    def __init__(self) -> None:
+        self._ledgers: dict[int, Ledger] = {}
+
+    def get(self, number: int) -> Ledger | None:
+        """Return the ledger of a session, None where it has none."""
+        return self._ledgers.get(number)
+
+    def of(self, plan: Plan, number: int) -> Ledger:
+        """Return the ledger of a session, a new one where it has none."""
+        if number not in self._ledgers:
+            session = plan.sessions[number]
+            self._ledgers[number] = Ledger(session, plan.interval_ns, plan.symbols)
+        return self._ledgers[number]
+
+    def give_up(self, number: int) -> None:
+        """Give up what is still missing of a session that is over: nothing of it is taken later."""
+        ledger = self._ledgers.get(number)
+        if ledger is not None:
+            ledger.give_up()
+
+    def drop(self, number: int) -> None:
+        """Forget the ledger of a session that is over."""
+        self._ledgers.pop(number, None)
+
+    def is_settled(self, number: int) -> bool:
+        """Whether each minute of a session is there, vouched for or given up."""
+        ledger = self._ledgers.get(number)
+        return ledger is None or ledger.is_settled
+
+    def rename(self, symbols: tuple[str, ...]) -> None:
+        """Have other symbols from now on."""
+        for ledger in self._ledgers.values():
+            ledger.rename(symbols)
+
+    def take(self, came: Arrival) -> None:
+        """Take rows that came."""
+        ledger = self._ledgers.get(came.number)
+        if ledger is not None:
+            ledger.take(came.rows, came.request, is_new=came.is_new)
+
+    def note(self, plan: Plan, came: Noted) -> bool:
+        """Take a request for gaps, or an answer to one; tell whether it was one."""
+        record = came.record
+        if not isinstance(record, Coverage):
+            ledger = self._ledgers.get(plan.number_at(record.start_ns))
+            if ledger is not None:
+                ledger.asked(record, is_new=came.is_new)
+            return True
+        if record.final:
+            ledger = self._ledgers.get(plan.number_at(record.start_ns))
+            if ledger is not None:
+                ledger.answered(record, is_new=came.is_new)
+            return True
+        for ledger in self._ledgers.values():
+            if record.request and ledger.knows(record.request):
+                ledger.answered(record, is_new=came.is_new)
+                return True
+        return record.gaps is not None
+
+    def wanted(self, request: str, rows: BarColumns) -> NDArray[np.bool_] | None:
+        """Return which rows an answer to a request for gaps may bring; None: it is another's."""
+        for ledger in self._ledgers.values():
+            if ledger.knows(request):
+                return ledger.wanted(request, rows.symbol, rows.ts_ns)
+        return None
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether something changed that is not on the tape."""
+        return any(ledger.has_steps for ledger in self._ledgers.values())
+
+    def steps(self) -> Iterator[Minutes]:
+        """Give what changed in each session and is not on the tape, in their order."""
+        for _, ledger in sorted(self._ledgers.items()):
+            if (minutes := ledger.steps()) is not None:
+                yield minutes
+
+    def no_trade(
+        self, number: int, due: Longs, until_ns: int, symbols: tuple[str, ...]
+    ) -> Ints | None:
+        """Return how many symbols had no trade in the minutes that are due, shape (due,).
+
+        What of them did not come is missing from now on, of the symbols that the tape has now.
+        None where the session has no ledger.
+        """
+        ledger = self._ledgers.get(number)
+        if ledger is None:
+            return None
+        ledger.settle(until_ns, symbols)
+        at = np.searchsorted(ledger.grid.ends, due)
+        return ledger.grid.counts(Status.NO_TRADE)[at].astype(np.int32)

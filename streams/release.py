@@ -1,0 +1,35 @@
+"""What goes out of a shard in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.records import DataRequest, Frame
+from streams.inbox import Rejection
+
+__all__ = ["RELEASE_ROWS", "Release"]
+
+RELEASE_ROWS = 65_536
+"""Rows of one transaction, about: enough for its cost not to count, few enough to flow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What goes out in one transaction.
+
+    Attributes
+    ----------
+    frames
+        Frames of the session topic, in order.
+    requests
+        Questions to the sources.
+    rejections
+        Messages and rows that could not be taken.
+    keep
+        First raw offset that is still needed once this is committed.
+    """
+
+    frames: tuple[Frame, ...]
+    requests: tuple[DataRequest, ...]
+    rejections: tuple[Rejection, ...]
+    keep: int

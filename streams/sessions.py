@@ -1,0 +1,195 @@
+"""What a shard holds of the sessions that play or come: rows, coverage, minutes, symbols. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from schemas.records import BarColumns, Coverage, DataRequest, Frame
+from streams.buffer import SessionBuffer
+from streams.inbox import Arrival, Clock, Inbox
+from streams.joiner import Joiner, places
+from streams.ledger import Ledger
+from streams.ledgers import Ledgers
+from streams.merge import renumbered
+from streams.plan import Plan
+from streams.tape import Tape
+
+__all__ = ["Sessions"]
+
+
+class Sessions:
+    """The sessions of one shard, by their numbers in the plan of its run.
+
+    Attributes
+    ----------
+    inbox
+        What came in.
+    ledgers
+        What is known of minutes without a bar.
+    asks
+        Requests that are to go out with the next release.
+    has_changed
+        Whether the symbols have changed since the last release.
+    """
+
+    def __init__(self) -> None:
+        self.inbox = Inbox()
+        self.ledgers = Ledgers()
+        self.asks: list[DataRequest] = []
+        self.has_changed = False
+        self._buffers: dict[int, SessionBuffer] = {}
+        self._joiner: Joiner | None = None
+        self._joined: list[BarColumns] = []
+
+    def forget(self) -> None:
+        """Begin a new run."""
+        self.inbox.forget()
+        self.ledgers, self.asks, self.has_changed = Ledgers(), [], False
+        self._buffers, self._joiner, self._joined = {}, None, []
+
+    def recall(self, plan: Plan, tape: Tape, last: Frame, since_open: Sequence[Frame]) -> None:
+        """Hold again what was held behind a frame of an earlier owner, as far as frames say it."""
+        if last.symbols != plan.symbols and tape.phase in ("waiting", "opened"):
+            self.change(plan, tape, last.symbols)
+        buffer = self.buffer(plan, tape.number)
+        for frame in since_open:
+            if frame.bars is not None:
+                rows = frame.bars
+                if frame.symbols != plan.symbols:
+                    rows = renumbered(rows, places(frame.symbols, plan.symbols))
+                buffer.released.append(rows)
+            if frame.minutes is not None and frame.minutes.session == last.session:
+                self.ledgers.of(plan, tape.number).recall(frame.minutes)
+        if (ledger := self.ledgers.get(tape.number)) is not None:
+            for rows in buffer.released:
+                ledger.take(rows, "", is_new=False)
+
+    def buffer(self, plan: Plan, number: int) -> SessionBuffer:
+        """Return the rows and the coverage of a session."""
+        if number not in self._buffers:
+            self._buffers[number] = SessionBuffer(plan.sessions[number], plan.numbers)
+        return self._buffers[number]
+
+    def drop(self, number: int) -> None:
+        """Forget a session that is over; symbols that did not join it begin with the next."""
+        self._buffers.pop(number, None)
+        self.ledgers.drop(number)
+        self._joiner = None
+
+    def is_complete(self, plan: Plan, number: int) -> bool:
+        """Tell whether a session needs nothing more before it opens."""
+        return self.buffer(plan, number).is_covered and self.ledgers.is_settled(number)
+
+    # What comes in.
+
+    def sort_in(self, plan: Plan, tape: Tape) -> None:
+        """Put what came in where it belongs."""
+        at = Clock(tape.run, tape.number, tape.phase == "opened", tape.clock_ns)
+        for came in self.inbox.sort(plan, at, self.ledgers.wanted):
+            if isinstance(came, Arrival):
+                self._arrive(plan, tape, came)
+            elif not self.ledgers.note(plan, came) and isinstance(came.record, Coverage):
+                self._cover(plan, tape, came.record, is_new=came.is_new)
+        if self._joiner is not None and self._joiner.is_ready:
+            self._join(plan, tape, self._joiner)
+
+    def _arrive(self, plan: Plan, tape: Tape, came: Arrival) -> None:
+        if self._joiner is not None and came.number == tape.number:
+            came = replace(came, rows=self._joiner.hold(came.rows))
+        if not came.is_late:
+            self.buffer(plan, came.number).add(came.rows)
+        self.ledgers.take(came)
+
+    def _cover(self, plan: Plan, tape: Tape, coverage: Coverage, *, is_new: bool) -> None:
+        if self._joiner is not None:
+            self._joiner.cover(coverage, is_new=is_new)
+        first = int(np.searchsorted(plan.closes, coverage.start_ns, "right"))
+        last = int(np.searchsorted(plan.opens, coverage.end_ns, "left"))
+        for number in range(max(first, tape.number), last):
+            buffer = self.buffer(plan, number)
+            buffer.cover(coverage)
+            is_open = number == tape.number and tape.phase == "opened"
+            if plan.command.upkeep and buffer.is_covered and not is_open:
+                self._load(plan, number, is_new=is_new)
+
+    def _load(self, plan: Plan, number: int, *, is_new: bool) -> None:
+        """Find out which minutes of a session have no bar, once all of it came."""
+        buffer, ends = self.buffer(plan, number), plan.expected_ends(number)
+        if self.ledgers.get(number) is not None or not buffer.lacks_none(
+            ends, plan.interval_ns, len(plan.symbols)
+        ):
+            self.ledgers.of(plan, number).load(buffer.rows(), is_new=is_new)
+
+    def late(self, plan: Plan, number: int) -> BarColumns | None:
+        """Return the corrections of a session that are to go out, None where there are none."""
+        buffer = self.buffer(plan, number)
+        pending = self.inbox.take_late(buffer.outdone)
+        if self._joiner is not None:
+            pending = [self._joiner.without(rows) for rows in pending]
+        pending += self._joined
+        self._joined = []
+        pending = [rows for rows in pending if len(rows)]
+        return buffer.correct(pending) if pending else None
+
+    @property
+    def has_late(self) -> bool:
+        """Whether rows from behind the clock wait for the next slice."""
+        return self.inbox.has_late or bool(self._joined)
+
+    def ledger_at_open(self, plan: Plan, number: int) -> Ledger | None:
+        """Return what is known of the minutes of a session that opens; None: all are there."""
+        buffer = self.buffer(plan, number)
+        if plan.command.upkeep and not buffer.is_covered:
+            self.ledgers.of(plan, number).load(buffer.rows(), is_new=False)
+        return self.ledgers.get(number)
+
+    # Symbols that come and go.
+
+    def active(self, plan: Plan) -> tuple[str, ...]:
+        """Return the symbols that the tape has now."""
+        return plan.symbols if self._joiner is None else self._joiner.active
+
+    def shown(self, rows: BarColumns) -> BarColumns:
+        """Return rows with the symbols numbered as the tape has them now."""
+        return rows if self._joiner is None else self._joiner.shown(rows)
+
+    def change(self, plan: Plan, tape: Tape, old: tuple[str, ...]) -> None:
+        """Have the symbols of a plan from now on instead of ``old``.
+
+        Those that go leave at once. Those that come are asked for; they are in the session that
+        is open when all of it is there.
+        """
+        moved = places(old, plan.symbols)
+        for buffer in self._buffers.values():
+            buffer.rename(moved, plan.symbols)
+        self.ledgers.rename(plan.symbols)
+        self.inbox.rename(moved)
+        self._joined = [renumbered(rows, moved) for rows in self._joined]
+        active = old if self._joiner is None else self._joiner.active
+        self._joiner = None
+        first = tape.number
+        if tape.phase == "opened":
+            stay = tuple(name for name in active if name in plan.numbers)
+            if stay != plan.symbols:
+                self._joiner = Joiner(plan, tape.number, stay, f"{tape.frame}")
+                self.asks.append(self._joiner.request)
+            first += 1
+        added = tuple(name for name in plan.symbols if name not in set(old))
+        for number in range(first, tape.requested + 1 if added else 0):
+            asked = plan.request(number, is_now=number == tape.number)
+            name = f"{asked.id}/{plan.command.version}"
+            self.asks.append(replace(asked, id=name, symbols=added, reason="symbols were added"))
+        self.has_changed = True
+
+    def _join(self, plan: Plan, tape: Tape, joiner: Joiner) -> None:
+        """Let symbols in: what they had until now goes out in front of the next slice."""
+        self._joiner = None
+        late, fresh = joiner.take(tape.clock_ns)
+        self._joined += late
+        for rows in fresh:
+            self.buffer(plan, tape.number).add(rows)
+        if plan.command.upkeep:
+            self.ledgers.of(plan, tape.number).join([*late, *fresh], joiner.joining)
