@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
-from schemas import BarBlock, Coverage
+from schemas import BarBlock, Coverage, Frame
 from streams.calendar import sessions_between
 from streams.client.batch import Batch
 from streams.client.merging import Merger
@@ -14,7 +15,7 @@ from streams.settings import load
 from streams.shard import Shard
 from streams.sources import open_source
 
-__all__ = ["batches", "blocks"]
+__all__ = ["batches", "blocks", "frames"]
 
 CALENDAR = "XNYS"
 
@@ -28,24 +29,31 @@ def blocks(symbols: int, start_ns: int, end_ns: int) -> list[BarBlock]:
 
 def batches(symbols: int, start: str, end: str) -> list[Batch]:
     """Return what a subscriber receives of a replay at full speed, over one shard."""
+    merger = Merger(1)
+    found: list[Batch] = []
+    for at, frame in enumerate(frames(symbols, start, end)):
+        merger.add(frame, at)
+        found += merger.drain()
+    return found
+
+
+def frames(symbols: int, start: str, end: str) -> Iterator[Frame]:
+    """Give the frames of a replay at full speed, over one shard."""
     names = open_source(f"synthetic:symbols={symbols},seed=7").symbols()
-    shard, merger = Shard(0, 1, "raw.bars"), Merger(1)
+    shard = Shard(0, 1, "raw.bars")
     settings = load().but(calendar=CALENDAR, speed="max")
     command = command_of(settings, names, sessions_between(CALENDAR, start, end))
     shard.command(replace(command, version=1, run="bench"))
-    found: list[Batch] = []
     offset, at = 0, 0
     while (release := shard.advance(0)) is not None:
         for frame in release.frames:
-            merger.add(frame, at)
             if frame.event == "open":
                 shard.opened(at)
             at += 1
-        found += merger.drain()
+        yield from release.frames
         for request in release.requests:
             asked = blocks(symbols, request.start_ns, request.end_ns)
             coverage = Coverage(request.symbols, request.start_ns, request.end_ns)
             for record in (*(replace(block, run="bench") for block in asked), coverage):
                 shard.take(offset, record, 0)
                 offset += 1
-    return found

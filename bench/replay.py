@@ -98,6 +98,8 @@ class Replayed:
         Digest of the final state, from the rows that came.
     watch
         Memory and CPU of every process.
+    hit_rate
+        Share of the rolls whose next session was complete before; None without a roll.
     """
 
     bars: int
@@ -105,13 +107,29 @@ class Replayed:
     transitions_ms: list[float]
     digest: str
     watch: Watch
+    hit_rate: float | None
 
 
 @contextmanager
-def stack_for(folder: Path, symbols: int, *, sink: bool = False) -> Iterator[Stack]:
-    """Give a stack with cold topics and a producer of the synthetic market."""
+def stack_for(
+    folder: Path, symbols: int, *, sink: bool = False, upkeep: bool = True, delay_ms: int = 0
+) -> Iterator[Stack]:
+    """Give a stack with cold topics and a producer of the synthetic market.
+
+    Parameters
+    ----------
+    folder
+        Its data folder.
+    symbols
+        Size of the market.
+    sink, upkeep
+        Whether it has these workers.
+    delay_ms
+        What the source takes for a session.
+    """
     settings = load().but(data_dir=folder, namespace="bench", log_level="warning")
-    with Stack(settings, sink=sink, source=SOURCE.format(symbols=symbols)) as stack:
+    source = SOURCE.format(symbols=symbols) + (f",delay_ms={delay_ms}" if delay_ms else "")
+    with Stack(settings, sink=sink, upkeep=upkeep, source=source) as stack:
         yield stack
 
 
@@ -122,8 +140,10 @@ def play(
     end: str,
     *,
     is_done: Callable[[Settings], bool] | None = None,
+    prefetch: int | None = None,
+    speed: float = 0.0,
 ) -> Replayed:
-    """Replay the synthetic market at full speed.
+    """Replay the synthetic market.
 
     Parameters
     ----------
@@ -136,6 +156,10 @@ def play(
     is_done
         Asked, when the subscriber has its last row, whether others are done too; the clock runs
         until they are.
+    prefetch
+        Sessions asked for ahead; None takes the default.
+    speed
+        Tape seconds a wall second; 0 for as fast as it goes.
 
     Raises
     ------
@@ -145,8 +169,11 @@ def play(
     settings = stack.settings
     names = open_source(SOURCE.format(symbols=symbols)).symbols()
     sessions = sessions_between(CALENDAR, start, end)
+    wanted = settings.but(calendar=CALENDAR, speed=f"{speed:g}" if speed else "max")
+    if prefetch is not None:
+        wanted = wanted.but(prefetch_sessions=prefetch)
     command = replace(
-        command_of(settings.but(calendar=CALENDAR, speed="max"), names, sessions),
+        command_of(wanted, names, sessions, upkeep=stack.has_upkeep),
         version=1,
         run="bench",
         readers=stack.readers,
@@ -155,6 +182,7 @@ def play(
     data, digest = SessionData(), Digest()
     transitions: list[float] = []
     began, closed, bars = 0.0, 0.0, 0
+    hits: list[bool] = []
     with (
         SessionStream(settings=settings, start="now", run="bench", data=data) as stream,
         watch(),
@@ -169,6 +197,8 @@ def play(
                 transitions.append(1000 * (now - closed))
             elif batch.event == "close":
                 closed = now
+            elif batch.event == "roll":
+                hits.append(batch.prefetched)
             watch.session = batch.session or watch.session
             bars += batch.rows
             digest.add(batch)
@@ -179,7 +209,8 @@ def play(
     if bars != expected:
         msg = f"{bars} of {expected} bars came"
         raise RuntimeError(msg)
-    return Replayed(bars, seconds, transitions, digest.final(), watch)
+    hit_rate = sum(hits) / len(hits) if hits else None
+    return Replayed(bars, seconds, transitions, digest.final(), watch, hit_rate)
 
 
 def expected_digest(symbols: int, start: str, end: str) -> str:

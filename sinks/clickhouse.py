@@ -35,8 +35,8 @@ class ClickHouseSink(TopicSink):
     ``gaps`` one of each (run, shard, frame, number), ``minutes`` one a run, session and symbol.
 
     Resume point: ``frames`` holds the offset of each frame and is inserted last, so that a frame
-    in it is wholly in the store, but for its minutes: those are written every ``MINUTES_S`` and have
-    a position of their own. What lies between is read again, which changes no row.
+    in it is wholly in the store, but for its minutes: those are written every ``MINUTES_S``, with a
+    position of their own. What lies between is read again, which changes no row.
 
     Parameters
     ----------
@@ -74,9 +74,11 @@ class ClickHouseSink(TopicSink):
         generation, folded = self._positions(MINUTES)
         if generation != self._generation:
             return offsets
-        behind = {shard: folded[shard][0] + 1 for shard in offsets if shard in folded}
+        # No further than the topic reaches: a hole in the minutes is none in the rows.
         return {
-            shard: max(min(offset, behind.get(shard, offset)), starts[shard])
+            shard: min(offset, max(folded[shard][0] + 1, starts[shard]))
+            if shard in folded
+            else offset
             for shard, offset in offsets.items()
         }
 

@@ -22,7 +22,7 @@ from streams.control import latest_command
 from streams.delivery import Delivered, FrameReader
 from streams.deriver import Deriver
 from streams.errors import DecodeError
-from streams.gaps import Gaps, Limits
+from streams.gaps import Due, Gaps, Limits
 from streams.intervals import SECOND_NS
 from streams.plan import Plan, plan_of
 from streams.positions import Outgoing, Transactions
@@ -101,6 +101,7 @@ class Keeper:
         self._tidied = 0.0
         self._is_closed = False
         self._resume_at: int | None = None
+        self._caught_up_at = -1
         self._thread = ThreadPoolExecutor(1, f"keeper-{shard}")
 
     async def run(self) -> None:
@@ -160,6 +161,9 @@ class Keeper:
             last[name] = None if found is None else _with_own_offset(found)
         self._deriver.resume(last)
         self._resume_at = self._deriver.first_offset(last)
+        with FrameReader(self._settings, shards=(self._number,)) as reader:
+            there = reader.last()[self._number]
+        self._caught_up_at = -1 if there is None else there.offset
         command = latest_command(self._settings)
         if command is not None:
             self._gaps.recall(requests_of(self._settings, self._number, command))
@@ -174,7 +178,7 @@ class Keeper:
             self._feed(*self._queue.popleft())
             fed += 1
         now_ns = time.time_ns()
-        due = self._gaps.due(now_ns)
+        due = self._gaps.due(now_ns) if self._is_caught_up else Due((), ())
         messages = [
             self._copy(request, topic)
             for request in due.requests
@@ -191,6 +195,11 @@ class Keeper:
         elif messages:
             self._writer.write(messages)
         return fed > 0
+
+    @property
+    def _is_caught_up(self) -> bool:
+        """Whether all of the tape was looked at: an answer may stand there that we wait for."""
+        return not self._queue and (self._last is None or self._last[1] >= self._caught_up_at)
 
     def _write_derived(self, others: list[Outgoing]) -> None:
         """Write the derived frames that are due, and other messages with the first of them."""
@@ -317,7 +326,7 @@ class Keeper:
         return found
 
     async def _wait(self) -> None:
-        due_ns = self._gaps.due_ns()
+        due_ns = self._gaps.due_ns() if self._is_caught_up else None
         now_ns = time.time_ns()
         wait_s = LONGEST_WAIT_S
         if due_ns is not None:

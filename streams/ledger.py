@@ -130,11 +130,6 @@ class Ledger:
             return None
         return self.grid.minutes(changed, loaded=loaded)
 
-    @property
-    def has_steps(self) -> bool:
-        """Whether something changed that is not on the tape."""
-        return self._changed is not None
-
     def all(self) -> Minutes | None:
         """Return all minutes that were not plainly traded, None where there are none.
 
@@ -159,11 +154,6 @@ class Ledger:
                 if name in place:
                     self._changed[number] = changed[place[name]]
         self.grid = self.grid.renamed(symbols)
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether it is known which minutes have no bar."""
-        return self._is_loaded
 
     @property
     def is_settled(self) -> bool:

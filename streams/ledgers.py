@@ -85,11 +85,6 @@ class Ledgers:
                 return ledger.wanted(request, rows.symbol, rows.ts_ns)
         return None
 
-    @property
-    def has_steps(self) -> bool:
-        """Whether something changed that is not on the tape."""
-        return any(ledger.has_steps for ledger in self._ledgers.values())
-
     def steps(self) -> Iterator[Minutes]:
         """Give what changed in each session and is not on the tape, in their order."""
         for _, ledger in sorted(self._ledgers.items()):

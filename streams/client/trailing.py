@@ -146,11 +146,11 @@ class TrailingReader:
         if self._target:
             deadline = time.monotonic() + CATCH_UP_S
             while self._target and self._reader is not None and time.monotonic() < deadline:
-                self._take(POLL_S)
+                self._take(self._reader, POLL_S)
             self._target = {}
         if self._reader is None or not run or self._days.is_over(run):
             return False
-        return self._take(0.0)
+        return self._take(self._reader, 0.0)
 
     def dont_wait(self) -> None:
         """Don't wait for what was there before: it is of no use to this reader."""
@@ -170,13 +170,11 @@ class TrailingReader:
         if reader is not None:
             reader.close()
 
-    def _take(self, timeout_s: float) -> bool:
-        if self._reader is None:
-            return False
+    def _take(self, reader: Reader, timeout_s: float) -> bool:
         try:
-            came = self._reader.poll(timeout_s)
+            came = reader.poll(timeout_s)
         except HoleError:  # an earlier run's were deleted while we read them
-            self._reader.assign(self._reader.starts())
+            reader.assign(reader.starts())
             return True
         except SessiontapeError as exc:
             log.warning("there will be no more trailing sessions from before the run: %s", exc)

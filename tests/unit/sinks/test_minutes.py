@@ -287,6 +287,8 @@ def record(settings: Settings, frames: Sequence[Frame]) -> None:
         for number, frame in enumerate(frames):
             sink.write([Delivered(frame, number)])
             sink.flush()
+        sink.flush()
+        assert not sink.is_behind
         sink.close()
 
 
@@ -405,3 +407,48 @@ def test_what_is_to_come_is_pending_in_the_answer(settings: Settings) -> None:
 
 def test_letters_are_those_that_people_read() -> None:
     assert "".join(LETTERS[status] for status in Status) == "ptnmrfgh"
+
+
+def letters(store: Store) -> dict[str, str]:
+    found = store.rows("SELECT symbol, statuses FROM minutes FINAL")
+    return {str(symbol): str(text) for symbol, text in found}
+
+
+def test_minutes_are_written_now_and_then_and_made_up_for_after_a_crash(settings: Settings) -> None:
+    day = day_of([(1, "A"), (4, "B")])
+    tape = Tape(cuts={0: [2, 4]}, gap=0)
+    tape.start()
+    tape.day(day)
+    tape.end()
+    frames = tape.frames[0]
+    now_s = 0.0
+    with FolderOwner(settings):
+        store = Store.open(settings)
+        sink = ClickHouseSink(store, clock=lambda: now_s)
+        sink.resume({0: None}, {0: 0})
+        for stop, expected in ((3, "tmpppp"), (4, "tmpppp"), (5, "tmpppp")):
+            sink.write(frames[stop - 1 : stop] if stop > 3 else frames[:3])
+            assert sink.flush() == {0: stop}
+            assert letters(store)["A"] == expected
+        assert bool(sink.is_behind)
+        # It dies here: what is not in the minutes is read again, and no row is there twice.
+        again = ClickHouseSink(store, clock=lambda: now_s)
+        assert again.resume({0: 5}, {0: 0}) == {0: 3}
+        assert ClickHouseSink(store).resume({0: 5}, {0: 4}) == {0: 4}  # that one is deleted
+        # Where frames are deleted that no table has, the reader has to see it.
+        assert ClickHouseSink(store).resume({0: 5}, {0: 9}) == {0: 5}
+        again.write(frames[3:5])
+        again.flush()
+        assert letters(store) == {"A": "tmtttt", "B": "ttttmt"}
+        assert store.rows("SELECT count() FROM bars_as_known FINAL")[0][0] == 10
+        behind = []
+        for at_s, part in ((1.0, frames[5:6]), (2.0, frames[5:6]), (3.0, frames[6:])):
+            now_s = at_s
+            again.write(part)
+            again.flush()
+            behind.append(again.is_behind)
+        assert behind == [True, False, False]  # by the time, and by the end of the run
+        assert again.resume({0: 7}, {0: 0}) == {0: 7}
+        # A topic made anew begins at its start, whatever was folded of the one before.
+        assert again.resume({0: None}, {0: 0}) == {0: 0}
+        store.close()

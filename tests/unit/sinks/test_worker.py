@@ -206,3 +206,10 @@ def test_the_report_is_over_all_lines(caplog: pytest.LogCaptureFixture) -> None:
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
     assert line.startswith("rows=45 rows_per_s=")
     assert line.endswith("lag_offsets=194 positions=0:4 5m/0:2")
+
+
+def test_what_a_sink_still_has_to_write_is_due_though_nothing_comes() -> None:
+    sink, topic = Memory(is_behind=True), Topic([frames(), *[[]] * 12])
+    run([Line(sink, topic)], topic.is_done, topic.clock)
+    assert sink.batches == [30, 0, 0]
+    assert topic.commits == {0: 4}

@@ -15,7 +15,16 @@ from streams.digest import Digest
 from streams.gaps import Gaps, Limits
 from streams.intervals import MINUTE_NS
 from streams.shard import Release
-from tests.unit.streams.shards import RUN, Row, Stage, bar, block, command, coverage
+from tests.unit.streams.shards import (
+    RUN,
+    Row,
+    Stage,
+    bar,
+    block,
+    command,
+    coverage,
+    plan_for,
+)
 
 Cell = tuple[int, int, int]
 """Session, symbol and minute."""
@@ -282,6 +291,31 @@ def test_gaps_that_nobody_settles_time_out_and_are_named() -> None:
     assert opened.incomplete
     assert opened.reason == "nothing came for 5 s; gaps of BB are open"
     assert stage.statuses(0) == {(1, 2): Status.GIVEN_UP}  # it closed meanwhile
+
+
+def test_a_session_that_nobody_covers_opens_with_all_of_it_missing() -> None:
+    stage = Upkept(session_timeout_s=5.0, speed=1.0)
+    stage.run()
+    stage.run(5.0)
+    opened = next(f for f in stage.tape if f.event == "open")
+    assert opened.reason == "nothing came for 5 s; no coverage of AA, BB, CC"
+    assert opened.minutes is not None
+    assert opened.minutes.status.tolist() == [Status.MISSING] * 3
+    (asked,) = stage.upkeep()
+    assert len(stage.cells(asked)) == 15
+    stage.fill(asked, dict.fromkeys(ALL, "rows"))
+    stage.run(86_400.0)
+    first = [f for f in stage.tape if f.session == "2024-11-27"]
+    assert digests(first) == digests([f for f in COMPLETE if f.session == "2024-11-27"])
+
+
+def test_a_shard_without_symbols_lacks_nothing() -> None:
+    desired = command(upkeep=True)
+    number = next(n for n in range(8) if not plan_for(desired, n, 8).symbols)
+    empty = Stage(desired, number, 8)
+    empty.run()
+    assert empty.tape[-1].event == "end"
+    assert not any(f.minutes for f in empty.tape)
 
 
 def paced(lacking: set[Cell]) -> Upkept:

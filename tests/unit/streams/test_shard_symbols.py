@@ -252,3 +252,18 @@ def test_a_change_back_before_it_came_asks_nothing_more() -> None:
     stage.send(*answer(stage, asked[0]))  # type: ignore[arg-type]
     stage.run(60.0)
     assert list(stage.tape[-1].symbols) == list(NEW)
+
+
+def test_what_is_not_said_yet_of_a_session_to_come_outlives_a_change_of_symbols() -> None:
+    """A late row holds back what is to be told of minutes; then symbols come and go."""
+    stage = paced(upkeep=True)
+    holes = [row for row in stage.all_of_rows(2) if row[0] != "AA" or row[1] % 2]
+    late = replace(block([stage.row(0, "AA", revision=1)]), source="late")
+    stage.send(late, block(holes), coverage(stage.plan, 2))
+    assert stage.run() == []
+    change(stage, "AA", "DD")
+    stage.run(60.0)
+    told = [f.minutes for f in stage.tape if f.minutes is not None]
+    assert {minutes.session for minutes in told} == {"2024-12-02"}
+    named = {minutes.symbols[n] for minutes in told for n in minutes.symbol.tolist()}
+    assert named == {"AA"}

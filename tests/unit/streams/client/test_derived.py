@@ -20,7 +20,14 @@ from streams.intervals import MINUTE_NS
 from tests.derived import Longer, all_rows, keys_of, longer_bars, with_derived
 from tests.frames import OPEN_NS, Day, MemoryReader, Row, Tape, full_day, merged, tape_of
 from tests.unit.streams.client.answers import answers
-from tests.unit.streams.client.test_merging import at_random, days, digests, events_of, marks_of
+from tests.unit.streams.client.test_merging import (
+    at_random,
+    days,
+    digests,
+    events_of,
+    marks_of,
+    ticks,
+)
 
 LATE = Row(OPEN_NS + 6 * MINUTE_NS, "S001", OPEN_NS + MINUTE_NS, 30.0, 2.0, 1, is_late=True)
 DAYS = [
@@ -239,6 +246,33 @@ def test_bars_of_the_tape_stand_before_derived_ones_of_the_same_length() -> None
         data.apply(batch)
     assert data.get_latest_bar("S000", "5m").close == 7.0
     assert data.get_bar_count("S000", "5m") == 1
+
+
+def test_ticks_stand_before_them_and_derived_bars_behind_all() -> None:
+    market = [full_day(2, 2)]
+    both = with_derived(tape_of(market), market, (2,))
+    (at,) = [n for n, one in enumerate(both.frames[0]) if one.frame.event == "rows"]
+    one = both.frames[0][at]
+    bars = one.frame.bars
+    assert bars is not None
+    own = np.arange(2, dtype=np.int32)
+    more = ticks(own, market[0].close_ns, own + np.int32(2), ("c",))
+    mixed = replace(
+        one.frame,
+        rows=6,
+        slice_rows=np.array([2, 4], np.int32),
+        bars=replace(bars, row=np.array([0, 1, 4, 5], np.int32)),
+        ticks=more,
+    )
+    both.frames[0][at] = replace(one, frame=mixed)
+    (batch,) = [batch for batch in merged(both) if batch.derived is not None]
+    assert batch.ticks is not None
+    assert batch.bars is not None
+    assert batch.derived is not None
+    assert batch.ticks.row.tolist() == [2, 3]
+    assert batch.bars.row.tolist() == [0, 1, 4, 5]
+    assert batch.derived.row.tolist() == [6, 7]
+    assert batch.rows == 8
 
 
 def test_a_derived_frame_alone_keeps_its_length() -> None:

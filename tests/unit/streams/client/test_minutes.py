@@ -326,6 +326,91 @@ def test_symbols_that_come_and_go_are_no_matter_to_the_rows(shards: int) -> None
         assert done + [row for batch in rest for row in bar_rows(batch)] == rows
 
 
+@pytest.mark.parametrize("shards", [1, 2, 3])
+def test_a_frame_without_rows_may_list_others(shards: int) -> None:
+    before, after = full_day(["A", "D"], 4), full_day(["A", "B", "D"], 4)
+    tape = Tape(shards=shards, cuts=dict.fromkeys(range(shards), range(1, 4)))
+    for shard in range(shards):
+        tape.put(tape.event(shard, "open", before))
+        first, second, *_ = tape.rows(shard, before)
+        tape.put(first)
+        # At the clock there is, and then at one of its own.
+        tape.put(tape.event(shard, "rows", after, clock_ns=first.clock_ns))
+        tape.put(second)
+        *_, third, fourth = tape.rows(shard, after)
+        tape.put(third)
+        tape.put(tape.event(shard, "rows", before, clock_ns=at_minute(4) - 1))
+        tape.put(fourth)
+        tape.put(tape.event(shard, "close", after, clock_ns=after.close_ns))
+    found = []
+    for _, order, chunk in orders(shards):
+        stream = SessionStream(reader=MemoryReader(tape, order, chunk=chunk), start="first")
+        listed = [
+            (batch.clock_ns - OPEN_NS, "".join(batch.symbols)) for batch in stream.frames(0.0)
+        ]
+        found.append(list(dict.fromkeys(listed)))
+    minute = MINUTE_NS
+    assert found[0] == [
+        *[(0, "AD"), (minute, "AD"), (minute, "ABD"), (2 * minute, "AD"), (3 * minute, "ABD")],
+        *[(4 * minute - 1, "AD"), (4 * minute, "ABD")],
+    ]
+    assert all(one == found[0] for one in found)
+
+
+def test_others_stand_behind_the_slices_at_their_clock_and_with_corrections_there() -> None:
+    """Both shards have corrections at minute 2, and one of them lists a symbol more with them."""
+    tape = changing(2, at_clock=True)
+    backfill = next(one.frame for one in tape.frames[0] if one.frame.slice_corrections.any())
+    (bars,) = {one.frame.bars for one in tape.frames[1] if one.frame.clock_ns == at_minute(2)}
+    assert bars is not None
+    late = replace(
+        backfill, shard=1, symbols=("D",), rows=1, bars=bars, slice_rows=np.ones(1, np.int32),
+        slice_corrections=np.ones(1, np.int32),
+    )  # fmt: skip
+    both = Tape(shards=2)
+    both.frames[0] = tape.frames[0]
+    for one in tape.frames[1]:
+        both.put(one.frame)
+        if one.frame.clock_ns == at_minute(2):
+            both.put(late)
+    seen = []
+    for order in ([0, 1], [1, 0]):
+        stream = SessionStream(reader=MemoryReader(both, order, chunk=100), start="first")
+        seen.append([
+            (one.ready_ns, one.corrections, "".join(one.symbols))
+            for one in stream.slices()
+            if one.ready_ns == at_minute(2)
+        ])  # fmt: skip
+    assert seen[0][0] == seen[1][0] == (at_minute(2), 0, "ACD")
+    assert [(n, names) for _, n, names in seen[0][1:]] == [(2, "ABCD"), (1, "ABCD")]
+    assert {n for _, n, _ in seen[1][1:]} <= {1, 2, 3}
+    merger = Merger(2)
+    for one in (one for frames in both.frames for one in frames):
+        merger.add(one.frame, one.offset)
+    there = [
+        (part.corrections, "".join(part.symbols))
+        for batch in merger.drain()
+        for part in batch.slices()
+        if part.ready_ns == at_minute(2)
+    ]
+    assert there == [(0, "ACD"), (3, "ABCD")]
+
+
+def test_what_a_frame_with_rows_says_of_another_session_is_left_out() -> None:
+    tape = Tape()
+    tape.put(tape.event(0, "open", DAY))
+    (frame,) = tape.rows(0, DAY)
+    told = minutes_of(("S001", 1, 2, Status.MISSING), session="2030-01-01", loaded=True)
+    tape.put(replace(frame, minutes=told))
+    opened, rows = merged(tape)
+    assert (opened.minutes, rows.minutes, len(rows.slice_ns)) == ((), (), 6)
+    data = SessionData()
+    data.apply(opened)
+    status = data.get_minute_status("S001")
+    assert (len(status["ts_ns"]), len(status["status"])) == (0, 0)
+    assert data.get_quality_metric("S001") is None
+
+
 def test_intervals_have_their_symbols_in_one_order() -> None:
     market = [full_day(["A", "C"], 6)]
     both = with_derived(changing(1, at_clock=True), [replace(market[0], label="2024-01-01")], (2,))
