@@ -88,8 +88,9 @@ def from_avro(kind: Any, value: Any, name: str = "") -> Any:
         return cls(**fields)
     if _is("array", kind) and kind["items"] != "string":
         return tuple(from_avro(kind["items"], item) for item in value)
-    value = _valid(kind, value, name)
-    return tuple(value) if _is("array", kind) else value
+    if _is("array", kind):
+        return tuple(value)  # of strings, as fastavro has read them
+    return _valid(kind, value, name)
 
 
 def check(record: Record) -> None:
@@ -109,6 +110,10 @@ def _is(type_name: str, kind: Any) -> bool:
 
 
 def _valid(kind: Any, value: Any, name: str) -> Any:
+    # fastavro looks at each of hundreds of symbols for a microsecond or so.
+    is_list = _is("array", kind) and isinstance(value, tuple | list)
+    if is_list and all(isinstance(item, str) for item in value):
+        return value
     if not fastavro.validate(value, kind, raise_errors=False):
         wanted = kind if isinstance(kind, str) else kind.get("symbols", "list of strings")
         msg = f"{name}: {value!r} is no {wanted}"

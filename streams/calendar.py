@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,13 +21,14 @@ from exchange_calendars.errors import CalendarError as UnknownCalendarError
 from schemas.records import Longs
 from streams.errors import CalendarError
 
-__all__ = ["Session", "sessions_between"]
+__all__ = ["Session", "prepare", "sessions_between"]
 
 # Pre-market opens and after-hours trading of the US exchanges; it ends at 17:00 on days that
 # close early (NYSE, "Holidays & Trading Hours": late trading session of early-close days).
 EXTENDED_HOURS = {"XNYS": ("04:00", "20:00", "17:00"), "XNAS": ("04:00", "20:00", "17:00")}
 _HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)")
 _MARGIN = pd.Timedelta(days=14)
+_LONG = (pd.Timestamp("1990-01-01"), pd.Timestamp("2035-12-31"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,12 @@ def sessions_between(
     return found
 
 
+def prepare(calendar: str) -> None:
+    """Make a calendar ahead of its first use, which then takes no time; an unknown one is left."""
+    with suppress(CalendarError):
+        _made(calendar, *_LONG)
+
+
 def _day(text: str) -> pd.Timestamp:
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
@@ -92,10 +100,24 @@ def _day(text: str) -> pd.Timestamp:
     raise CalendarError(msg)
 
 
-@cache
 def _calendar(name: str, first: pd.Timestamp, last: pd.Timestamp) -> Any:
+    """Return a calendar that has the days from ``first`` to ``last``.
+
+    One takes 0.3 s of the processor to make, however long it is: it is a long one where it can.
+    """
+    start, end = _LONG
+    if start + _MARGIN < first and last < end - _MARGIN:
+        try:
+            return _made(name, start, end)
+        except CalendarError:  # not every calendar goes back that far
+            pass
+    return _made(name, first - _MARGIN, last + _MARGIN)
+
+
+@cache
+def _made(name: str, start: pd.Timestamp, end: pd.Timestamp) -> Any:
     try:
-        return _get_calendar(name, start=first - _MARGIN, end=last + _MARGIN)
+        return _get_calendar(name, start=start, end=end)
     except UnknownCalendarError as exc:
         known = ", ".join(sorted(exchange_calendars.get_calendar_names(include_aliases=False))[:6])
         msg = f"there is no calendar {name!r}: take one of exchange_calendars ({known}, …)"

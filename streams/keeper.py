@@ -37,11 +37,12 @@ T = TypeVar("T")
 
 HELD_FRAMES = 16
 """Frames that wait to be looked at, at most: 900 kB each."""
-BATCH_ROWS = 65_536
-BATCH_S = 0.1
+BATCH_ROWS = 262_144
+BATCH_S = 0.25
 """At full speed derived frames go out together: when so many rows came, or after so long."""
 LONGEST_WAIT_S = 1.0
 HOUSEKEEPING_S = 0.25
+CUT_S = 1.0
 
 
 class Keeper:
@@ -99,6 +100,8 @@ class Keeper:
         self._kept = 1
         self._keep = -1
         self._tidied = 0.0
+        self._cut: dict[str, int] = {}
+        self._cut_s = 0.0
         self._is_closed = False
         self._resume_at: int | None = None
         self._caught_up_at = -1
@@ -266,7 +269,7 @@ class Keeper:
         self._rows += frame.rows
         self._since_ns = self._since_ns or time.time_ns()
         # Only at full speed is there so much that it pays to wait for more.
-        self._is_urgent |= frame.speed > 0 or frame.event != "rows"
+        self._is_urgent |= frame.speed > 0 or frame.event in ("start", "roll", "end")
         self._place(frame, offset)
         if frame.event == "end":
             self._plan = None
@@ -323,6 +326,9 @@ class Keeper:
                 opens.popleft()
             if len(opens) == self._kept:
                 found[self._topics.derived(name)] = opens[0]
+        if found == self._cut or time.monotonic() - self._cut_s < CUT_S:
+            return {}
+        self._cut, self._cut_s = found, time.monotonic()
         return found
 
     async def _wait(self) -> None:

@@ -131,9 +131,9 @@ class Trailing:
         CalendarError
             The command names a calendar, days or hours that don't exist.
         """
-        past = past_of(command)
         if not command.historical or not command.trailing_sessions:
             return
+        past = past_of(command)
         wait_s = RETRY_S
         while not self._stop.is_set():
             try:

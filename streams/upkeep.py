@@ -6,6 +6,7 @@ itself; what is committed for the group is from where the tape is to be read aga
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
@@ -17,7 +18,6 @@ from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
 from schemas import Command
-from sinks.history import open_history
 from streams.assignment import Assignment
 from streams.delivery import FrameReader
 from streams.errors import BrokerError, SessiontapeError
@@ -25,7 +25,7 @@ from streams.kafka import admin, check_topics, report_uncut
 from streams.keeper import Keeper
 from streams.settings import Settings, load
 from streams.topics import Topics
-from streams.trailing import Trailing
+from streams.trailing import Store, Trailing
 from streams.worker import make_app, run_app
 
 __all__ = ["Upkeep"]
@@ -83,7 +83,7 @@ class Upkeep:
             return
         if trailing is not None:
             trailing.stop()
-        trailing = Trailing(self._settings, shard, self._shards, open_history)
+        trailing = Trailing(self._settings, shard, self._shards, _open_store)
         self._trailing[shard] = (command.run, trailing)
         name = f"trailing-{shard}"
         threading.Thread(target=trailing.load, args=(command,), name=name, daemon=True).start()
@@ -93,6 +93,11 @@ class Upkeep:
         if self.app.should_stop:
             return
         await self.app.consumer._commit({TP(self.topics.session, shard): keep})
+        if derived:
+            await asyncio.to_thread(self._cut, shard, derived)
+
+    def _cut(self, shard: int, derived: dict[str, int]) -> None:
+        """Delete what lies before some offsets, but nothing that the sink has not stored."""
         places = []
         for topic, before in derived.items():
             offset = min(before, self._stored(topic, shard, before))
@@ -113,6 +118,13 @@ class Upkeep:
             log.warning("the sink's position on %s: %s", topic, exc)
             return 0
         return default if offset is None else offset
+
+
+def _open_store(settings: Settings) -> Store:
+    """Open what was recorded; its libraries are large, and not every run looks back."""
+    from sinks.history import open_history  # noqa: PLC0415
+
+    return open_history(settings)
 
 
 def main() -> None:

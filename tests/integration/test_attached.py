@@ -38,6 +38,7 @@ from tests.integration.commands import wait_until
 pytestmark = pytest.mark.timeout(300)
 
 NAMESPACE = "attached"
+WORKERS = {"coordinator-1", "upkeep", "tables", "sink"}
 SOURCE = "synthetic:symbols=4,missing=0.01"
 START, END = "2024-11-27", "2024-11-29"
 SYMBOLS = ("SYN0001", "SYN0002", "SYN0003", "SYN0004")
@@ -89,11 +90,11 @@ def here(settings: Settings, monkeypatch: pytest.MonkeyPatch, unread: None) -> N
 
 def test_a_stack_is_up_when_its_workers_work(ours: Stack, told: list[str]) -> None:
     assert ours.partitions == 2
-    assert set(ours.processes) == {"coordinator-1", "tables", "sink"}
+    assert set(ours.processes) == WORKERS
     assert all(process.is_running() for process in ours.processes.values())
     assert ours.broker is None
     assert not ours.has_producer
-    assert ours.readers == (f"{NAMESPACE}.sink", f"{NAMESPACE}.tables")
+    assert ours.readers == tuple(f"{NAMESPACE}.{name}" for name in ("sink", "tables", "upkeep"))
     assert told[0] == "starting the workers"
     assert told[1].startswith("waiting for ")
     state = running_stack(ours.settings)
@@ -141,7 +142,7 @@ def test_a_replay_beside_it(first: ReplayResult, ours: Stack, settings: Settings
         first.quality,
     )
     assert second.run != first.run
-    assert set(names) == {"coordinator-1", "tables", "sink", "producer"}
+    assert set(names) == WORKERS | {"producer"}
     assert events[0] == "start"
     assert events[-1] == "end"
     shares = [at.share for at in seen]
@@ -149,7 +150,7 @@ def test_a_replay_beside_it(first: ReplayResult, ours: Stack, settings: Settings
     assert shares[-1] == 1.0
     assert (seen[-1].closed, seen[-1].sessions, seen[-1].rows) == (2, 2, second.bars)
     assert not state_path(settings.data_dir, f"{NAMESPACE}.producer").exists()
-    assert set(ours.processes) == {"coordinator-1", "tables", "sink"}
+    assert set(ours.processes) == WORKERS
 
 
 def test_two_tapes_are_compared(first: ReplayResult, settings: Settings) -> None:
@@ -192,14 +193,14 @@ def test_status_says_where_the_tape_stands(first: ReplayResult, settings: Settin
     assert found.broker == {"address": address, "running": True, "local": False}
     (one,) = found.stacks
     assert (one["namespace"], one["kind"], one["pid"]) == (NAMESPACE, "up", os.getpid())
-    assert {worker["name"] for worker in one["workers"]} == {"coordinator-1", "tables", "sink"}
+    assert {worker["name"] for worker in one["workers"]} == WORKERS
     assert all(worker["running"] and worker["rss_mb"] > 0 for worker in one["workers"])
     assert found.run is not None
     assert (found.run["start"], found.run["end"]) == (START, END)
     assert [shard["shard"] for shard in found.shards] == [0, 1]
     for shard in found.shards:
         assert shard["event"] == "end"
-        assert set(shard["lag"]) == {"sink", "tables"}
+        assert set(shard["lag"]) == {"sink", "tables", "upkeep"}
 
 
 def test_status_of_what_is_not_there(settings: Settings, namespace: str, tmp_path: Path) -> None:
@@ -464,7 +465,7 @@ def test_a_supervisor_keeps_its_stack_up_until_it_is_asked_to_stop(
     asker = threading.Thread(target=ask)
     asker.start()
     try:
-        assert supervisor.main(["--no-sink", "--no-tables"]) == 0
+        assert supervisor.main(["--no-sink", "--no-tables", "--no-upkeep"]) == 0
     finally:
         asker.join()
         for number, handler in before.items():
@@ -484,7 +485,9 @@ def test_a_detached_stack_is_followed_until_it_is_up_and_ended(
 ) -> None:
     other = settings.but(namespace=namespace, data_dir=tmp_path)
     said: list[str] = []
-    state = supervisor.start_detached(other, tables=False, sink=False, tell=said.append)
+    state = supervisor.start_detached(
+        other, upkeep=False, tables=False, sink=False, tell=said.append
+    )
     try:
         assert state.is_ready
         assert set(state.workers) == {"coordinator-1"}
