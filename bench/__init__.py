@@ -19,7 +19,7 @@ from streams.errors import ConfigError
 __all__ = ["MEASUREMENTS", "read", "run", "worse"]
 
 MEASUREMENTS: Mapping[str, str] = {
-    "end_to_end": "500 symbols x 10 sessions with the upkeep, from the first request to SessionData",
+    "end_to_end": "500 symbols x 10 sessions, the upkeep on, from first request to SessionData",
     "with_sink": "the same with the sink into chDB, to the last row in the table",
     "upkeep": "the upkeep on against off: time, CPU and memory of all processes",
     "prefetch": "hits and transitions over 206 rolls; a slow source with and without",

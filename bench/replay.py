@@ -107,7 +107,7 @@ class Replayed:
     transitions_ms: list[float]
     digest: str
     watch: Watch
-    hit_rate: float | None
+    hit_rate: float | None = None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import bench
-from bench import end_to_end
+from bench import end_to_end, minutes
 from bench.machine import machine
 from bench.merge import run as merge
 from bench.replay import Replayed, Watch
@@ -47,6 +47,20 @@ def test_merging_is_timed_against_a_heap(small: None) -> None:
     )
     assert len(said) == 1
     assert "a heap" in said[0]
+
+
+def test_gaps_and_longer_bars_are_timed_against_plain_python(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(minutes, "SYMBOLS", 20)
+    monkeypatch.setattr(minutes, "ROUNDS", 2)
+    said: list[str] = []
+    found = minutes.run(said.append)
+    for name in ("gap_search_ms", "derive_ms", "encode_derived_ms", "plain_derive_ms"):
+        assert 0 < found[name]["best"] <= found[name]["median"]
+    assert found["ratio_plain_to_derive"] > 0
+    assert found["ratio_plain_to_gap_search"] > 0
+    assert len(said) == 1
 
 
 def test_reads_are_timed_against_a_dict(small: None) -> None:
