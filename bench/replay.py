@@ -112,7 +112,13 @@ class Replayed:
 
 @contextmanager
 def stack_for(
-    folder: Path, symbols: int, *, sink: bool = False, upkeep: bool = True, delay_ms: int = 0
+    folder: Path,
+    symbols: int,
+    *,
+    sink: bool = False,
+    upkeep: bool = True,
+    delay_ms: int = 0,
+    historical: str = "",
 ) -> Iterator[Stack]:
     """Give a stack with cold topics and a producer of the synthetic market.
 
@@ -126,8 +132,16 @@ def stack_for(
         Whether it has these workers.
     delay_ms
         What the source takes for a session.
+    historical
+        Lengths of the bars of trailing sessions that are loaded: five sessions more to be loaded
+        while the first ones play.
     """
-    settings = load().but(data_dir=folder, namespace="bench", log_level="warning")
+    settings = load().but(
+        data_dir=folder,
+        namespace="bench",
+        log_level="warning",
+        historical_intervals=historical,
+    )
     source = SOURCE.format(symbols=symbols) + (f",delay_ms={delay_ms}" if delay_ms else "")
     with Stack(settings, sink=sink, upkeep=upkeep, source=source) as stack:
         yield stack

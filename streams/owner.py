@@ -70,6 +70,7 @@ class Owner:
         self._command: Command | None = None
         self._passed = -1
         self._is_held = False
+        self._asking: asyncio.Task[None] | None = None
         self._is_closed = False
         self._tidied = 0.0
         self._keep = -1
@@ -97,6 +98,7 @@ class Owner:
             release = await self._off_loop(partial(self._advance, may_open))
             if release is not None:
                 await self._off_loop(partial(self._write, release))
+                self._look_ahead()
             await self._tidy_up(release)
             if release is None:
                 await self._wait(may_open)
@@ -226,11 +228,28 @@ class Owner:
             headers=tuple((name, text.encode()) for name, text in headers.items()),
         )
 
-    async def _may_open(self) -> bool:
-        needed = self._shard.readers_needed_at
+    def _look_ahead(self) -> None:
+        """Ask where the readers are while a session plays, so that none has to wait for it."""
+        is_asked = self._asking is not None and not self._asking.done()
+        if self._shard.readers_needed_at > max(self._passed, 0) and not is_asked:
+            self._asking = asyncio.get_running_loop().create_task(self._ask_readers())
+
+    async def _ask_readers(self) -> None:
         command = self._command
-        if needed > max(self._passed, 0) and command is not None and command.readers:
-            self._passed = await self._off_loop(partial(self._readers_at, command, self._number))
+        if command is not None and command.readers:
+            # Not in the shard's thread, which has the tape to write.
+            ask = partial(self._readers_at, command, self._number)
+            self._passed = max(self._passed, await asyncio.to_thread(ask))
+
+    async def _may_open(self) -> bool:
+        command = self._command
+        if not self._shard.is_waiting or command is None or not command.readers:
+            return True
+        needed = self._shard.readers_needed_at
+        if needed > max(self._passed, 0):
+            self._look_ahead()
+            if self._asking is not None:
+                await self._asking
             if self._passed < needed and not self._is_held:
                 readers = ", ".join(command.readers)
                 log.info("shard %d waits for its readers (%s)", self._number, readers)

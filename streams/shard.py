@@ -120,10 +120,18 @@ class Shard:
         return self.tape.phase in ("idle", "ended")
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether a session is to open next."""
+        return self.tape.phase == "waiting"
+
+    @property
     def readers_needed_at(self) -> int:
-        """Offset that every reader must have passed before the next session opens; 0 for none."""
+        """Offset that every reader must have passed before the next session opens; 0 for none.
+
+        It is known while the session before plays.
+        """
         plan, opens = self._plan, self.tape.opens
-        if plan is None or self.tape.phase != "waiting":
+        if plan is None or self.is_idle:
             return 0
         trailing = max(plan.command.trailing_sessions, 1)
         return opens[-trailing] if len(opens) >= trailing else 0

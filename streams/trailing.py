@@ -252,11 +252,15 @@ class Trailing:
         self._begin(written, offset)
 
     def _begin(self, written: _Written, offset: int) -> None:
-        """Delete what older runs left before a run's first frame."""
+        """Delete what older runs left before a run's first frame, but for what the sink lacks."""
         if written.is_begun:
             return
         written.is_begun = True
-        place = TopicPartition(self._topics.history, self._shard, offset)
+        topic, shard = self._topics.history, self._shard
+        with FrameReader(self._settings, self._topics.sink, (shard,), topic) as sink:
+            stored = sink.committed()[shard]
+        offset = offset if stored is None else min(offset, stored)
+        place = TopicPartition(topic, shard, offset)
         client = admin(self._settings)  # its answers come only while it lives
         for done in client.delete_records([place]).values() if offset > 0 else ():
             try:

@@ -13,10 +13,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from streams.calendar import sessions_between
+from streams.coverage import Status
 from streams.intervals import MINUTE_NS
 from streams.local import LocalBroker
+from streams.sources.withheld import withheld_minutes
 from tests.harness import Tape
 from tests.integration.commands import run
+from tests.upkept import statuses
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "lean"
 SOURCE = f"lean:{REAL}"
@@ -115,3 +119,79 @@ def test_the_command_says_what_the_files_hold(tmp_path: Path) -> None:
     assert said["gaps_found"] == 2
     assert said["quality"] == {"AIG": 99.9487, "BAC": 100.0, "IBM": 99.9487}
     assert said["incomplete"] == []
+
+
+SPECS = ("2%@7", "10%@3", "hour@5", "ends", "symbol:AIG")
+NAMES = ("AIG", "BAC", "IBM")
+DAYS = ("2013-10-07", "2013-10-08")
+
+
+def withheld_of(spec: str) -> dict[tuple[str, str], set[int]]:
+    """Numbers of the minutes that are withheld, by day and symbol, where there is a bar."""
+    found = {}
+    for day in DAYS:
+        (session,) = sessions_between("XNYS", day, day)
+        for name in NAMES:
+            there = {ts_ns for ts_ns, *_ in equity(name, day, 16)}
+            taken = there & set(withheld_minutes(spec, name, session).tolist())
+            found[day, name] = {(ts_ns - session.open_ns) // MINUTE_NS for ts_ns in taken}
+    return found
+
+
+def played(tape: Tape, run_: str, *how: str) -> dict[tuple[str, str], tuple[Status, ...]]:
+    """Play two days with an upkeep; return the statuses of all minutes."""
+    tape.symbols = NAMES
+    worker = tape.producer(*how)
+    tape.start(DAYS[0], DAYS[-1], run=run_, symbols=NAMES, upkeep=True)
+    tape.play(run_)
+    assert worker.stop() == 0
+    tape.workers.remove(worker)
+    return {(day, name): row for day in DAYS for name, row in statuses(tape, day, run_).items()}
+
+
+@pytest.mark.timeout(400)
+def test_what_is_withheld_of_real_files_is_filled_or_missing_to_the_minute(
+    broker: LocalBroker, namespace: str, tmp_path: Path
+) -> None:
+    with Tape(broker.bootstrap_servers, namespace, tmp_path, partitions=2, source=SOURCE) as tape:
+        tape.coordinator()
+        tape.upkeep()
+        whole = played(tape, "whole")
+        digest = tape.digest("whole").final()
+        quiet = {key: row.index(Status.NO_TRADE) for key, row in whole.items() if len(set(row)) > 1}
+        assert set(quiet) == {(DAYS[0], "AIG")}
+        assert [row.count(Status.NO_TRADE) for row in whole.values()].count(1) == 1
+        for number, spec in enumerate(SPECS):
+            lacking = withheld_of(spec)
+            assert any(lacking.values())
+            found = played(tape, f"filled-{number}", "--withhold", spec, "--fallback", SOURCE)
+            assert tape.digest(f"filled-{number}").final() == digest
+            for key, row in found.items():
+                filled = {minute for minute, one in enumerate(row) if one == Status.FILLED}
+                assert filled == lacking[key], (spec, key)
+                assert set(row) <= {Status.TRADED, Status.FILLED, Status.NO_TRADE}
+                assert row.count(Status.NO_TRADE) == (key in quiet)
+        # Nobody else to ask: lower by exactly what is withheld.
+        lacking = withheld_of("10%@3+ends")
+        found = played(tape, "alone", "--withhold", "10%@3+ends")
+        for key, row in found.items():
+            gone = {minute for minute, one in enumerate(row) if one == Status.GIVEN_UP}
+            assert gone - {quiet.get(key)} == lacking[key]
+            assert row.count(Status.TRADED) == 390 - len(lacking[key]) - (key in quiet)
+
+
+def test_minutes_without_trade_are_vouched_for(
+    broker: LocalBroker, namespace: str, tmp_path: Path
+) -> None:
+    with Tape(broker.bootstrap_servers, namespace, tmp_path, source=SOURCE) as tape:
+        tape.coordinator()
+        tape.upkeep()
+        tape.producer()
+        tape.symbols = ("GOOG",)
+        tape.start("2015-12-24", "2015-12-28", run="quiet", symbols=("GOOG",), upkeep=True)
+        tape.play("quiet")
+        half = statuses(tape, "2015-12-24", "quiet")["GOOG"]
+        full = statuses(tape, "2015-12-28", "quiet")["GOOG"]
+        assert (len(half), len(full)) == (210, 390)
+        assert set(half) == {Status.TRADED}
+        assert (full.count(Status.NO_TRADE), full.count(Status.TRADED)) == (8, 382)
