@@ -9,7 +9,6 @@ from typing import Any, Generic, Protocol, TypeVar
 from faust.types import TP
 
 from schemas import Command
-from streams.calendar import prepare
 from streams.control import ControlReader
 from streams.settings import Settings
 from streams.worker import fail
@@ -59,7 +58,6 @@ class Assignment(Generic[OwnerT]):
         self, settings: Settings, app: Any, topic: str, make: Callable[[int], OwnerT]
     ) -> None:
         self._app = app
-        self._calendar = settings.calendar
         self._topic = topic
         self._make = make
         self._held: dict[int, tuple[int, OwnerT, asyncio.Task[None]]] = {}
@@ -93,7 +91,6 @@ class Assignment(Generic[OwnerT]):
     async def _begin(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._control.start()
-        await asyncio.to_thread(prepare, self._calendar)
 
     def _commanded(self, command: Command) -> None:
         """Take a command, in the thread of the control topic."""

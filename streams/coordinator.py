@@ -19,6 +19,7 @@ from faust.types import TP
 
 from schemas import Command
 from streams.assignment import Assignment
+from streams.calendar import prepare
 from streams.errors import BrokerError, SessiontapeError
 from streams.kafka import admin, check_topics, report_uncut
 from streams.owner import Owner
@@ -69,6 +70,7 @@ class Coordinator:
 
     def run(self) -> None:
         """Run until SIGTERM or a fault."""
+        prepare(self._settings.calendar)  # now, and not when the first run begins
         run_app(self.app, self._settings)
 
     async def _bars(self, stream: Any) -> None:

@@ -103,6 +103,7 @@ class Keeper:
         self._cut: dict[str, int] = {}
         self._cut_s = 0.0
         self._is_closed = False
+        self._over = ""
         self._resume_at: int | None = None
         self._caught_up_at = -1
         self._thread = ThreadPoolExecutor(1, f"keeper-{shard}")
@@ -271,9 +272,6 @@ class Keeper:
         # Only at full speed is there so much that it pays to wait for more.
         self._is_urgent |= frame.speed > 0 or frame.event in ("start", "roll", "end")
         self._place(frame, offset)
-        if frame.event == "end":
-            self._plan = None
-            return
         plan = self._plan_of(frame)
         if plan is None:
             return
@@ -282,6 +280,8 @@ class Keeper:
             self._begun(self._number, plan.command)
         if plan.command.upkeep:
             self._gaps.take(plan, frame, time.time_ns())
+        if frame.event == "end":
+            self._plan = None
 
     def _place(self, frame: Frame, offset: int) -> None:
         """Find out from where on the tape is to be read again after a crash."""
@@ -301,8 +301,12 @@ class Keeper:
         """Return the plan of a frame's run, None for a run that is over."""
         plan = self._plan
         if plan is None or plan.command.run != frame.run:
+            if frame.run == self._over:
+                return None
             command = latest_command(self._settings)
             if command is None or command.run != frame.run:
+                # Commands come before the frames they lead to: another has taken its place.
+                self._over = frame.run
                 return None
             plan = self._plan = plan_of(command, self._number, self._shards)
         return plan

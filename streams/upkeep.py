@@ -19,6 +19,7 @@ from faust.types import TP
 
 from schemas import Command
 from streams.assignment import Assignment
+from streams.calendar import prepare
 from streams.delivery import FrameReader
 from streams.errors import BrokerError, SessiontapeError
 from streams.kafka import admin, check_topics, report_uncut
@@ -64,6 +65,7 @@ class Upkeep:
 
     def run(self) -> None:
         """Run until SIGTERM or a fault."""
+        prepare(self._settings.calendar)  # now, and not when the first run begins
         run_app(self.app, self._settings)
 
     async def _frames(self, stream: Any) -> None:
@@ -85,8 +87,8 @@ class Upkeep:
             trailing.stop()
         trailing = Trailing(self._settings, shard, self._shards, _open_store)
         self._trailing[shard] = (command.run, trailing)
-        name = f"trailing-{shard}"
-        threading.Thread(target=trailing.load, args=(command,), name=name, daemon=True).start()
+        name, arguments = f"trailing-{shard}", (trailing, command)
+        threading.Thread(target=_load, args=arguments, name=name, daemon=True).start()
 
     async def _tidy(self, shard: int, keep: int, derived: dict[str, int]) -> None:
         """Commit where to begin reading, and delete derived bars that nobody needs any more."""
@@ -118,6 +120,13 @@ class Upkeep:
             log.warning("the sink's position on %s: %s", topic, exc)
             return 0
         return default if offset is None else offset
+
+
+def _load(trailing: Trailing, command: Command) -> None:
+    try:
+        trailing.load(command)
+    except SessiontapeError as exc:  # the coordinator ends for what the command names
+        log.warning("run %s: its trailing days are not loaded: %s", command.run, exc)
 
 
 def _open_store(settings: Settings) -> Store:
