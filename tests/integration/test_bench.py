@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import end_to_end, prefetch, upkeep, with_sink
+from bench import end_to_end, with_sink
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -45,34 +45,6 @@ def test_with_the_sink(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["ratio_to_plain"] > 0
     assert "sink" in found["cpu_s"]
     assert len(said) == 2
-
-
-def test_the_upkeep_on_against_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"SYMBOLS": SYMBOLS, "START": START, "END": END, "ROUNDS": 1}.items():
-        monkeypatch.setattr(upkeep, name, value)
-    said: list[str] = []
-    found = upkeep.run(said.append)
-    assert found["bars"] == BARS
-    for name in ("time", "cpu", "memory"):
-        ratio = found[f"on_to_off_{name}"]
-        assert ratio["rounds"] == [ratio["median"]]
-        assert ratio["median"] > 0
-    assert set(found["cpu_s"]) - set(found["cpu_s_off"]) == {"upkeep"}
-    assert len(said) == 1
-
-
-def test_prefetch_with_a_slow_source_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    days = {"START": "2024-11-04", "END": "2024-11-18"}
-    slow = {"SLOW_START": START, "SLOW_END": END, "SLOWER_START": START, "SLOWER_END": END}
-    times = {"SLOWER_MS": 100, "SLOWER_SESSION_S": 2.0, "ROUNDS": 1, "SYMBOLS": SYMBOLS}
-    for name, value in {**days, **slow, **times}.items():
-        monkeypatch.setattr(prefetch, name, value)
-    found = prefetch.run(lambda _: None)
-    assert found["rolls"] == 10
-    assert 0 <= found["hit_rate"] <= 1
-    assert found["ratio_off_to_on_200ms"] > 0
-    # At a speed that gives it the time every session is there before it is needed.
-    assert found["slow_5s"]["hit_rate"] == 1.0
 
 
 def test_another_digest_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bench
-from bench import end_to_end, minutes
+from bench import end_to_end, minutes, prefetch, upkeep
 from bench.machine import machine
 from bench.merge import run as merge
 from bench.replay import Replayed, Watch
@@ -187,3 +188,43 @@ def test_the_middle_of_the_rounds_is_what_counts() -> None:
     assert found["peak_rss_mb"]["total"] == 500
     assert found["peak_rss_mb"]["last_to_third_session"] == round(203 / 202, 3)
     assert found["transition_ms"] == {"p50": 2.0, "p99": 8.9, "max": 9.0, "n": 3}
+
+
+def test_the_upkeep_is_held_against_itself_pair_by_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[bool, str]] = []
+
+    def played(is_on: bool, _: str, historical: str = "") -> Replayed:
+        asked.append((is_on, historical))
+        one = replayed(1.1 if is_on else 1.0, [])
+        one.watch.cpu_s = {"broker": 1.2 if is_on else 1.0}
+        one.watch.peak_mb = {"broker": 300 if is_on else 200}
+        return one
+
+    monkeypatch.setattr(upkeep, "_played", played)
+    monkeypatch.setattr(upkeep, "expected_digest", lambda *_: "d")
+    monkeypatch.setattr(upkeep, "ROUNDS", 3)
+    found = upkeep.run(lambda _: None)
+    assert asked == [(True, ""), (False, "")] * 3 + [(True, "1m,5m")]
+    medians = {name: found[f"on_to_off_{name}"]["median"] for name in ("time", "cpu", "memory")}
+    assert medians == {"time": 1.1, "cpu": 1.2, "memory": 1.5}
+    assert len(found["on_to_off_time"]["rounds"]) == 3
+    assert found["with_trailing_days"] == {"seconds": 1.1, "cpu_s": 1.2, "peak_mb": 300}
+
+
+def test_prefetch_is_held_against_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def played(start: str, end: str, **how: Any) -> Replayed:
+        asked.append(how)
+        one = replayed(2.0 if how.get("prefetch") == 0 else 1.0, [10.0] * 9 + [20.0])
+        one.watch.by_session_mb = {str(day): {"broker": 100 + day} for day in range(12)}
+        return replace(one, hit_rate=0.9)
+
+    monkeypatch.setattr(prefetch, "_played", played)
+    monkeypatch.setattr(prefetch, "ROUNDS", 2)
+    found = prefetch.run(lambda _: None)
+    assert [how.get("prefetch") for how in asked] == [None, None, 0, None, 0, None]
+    assert [how.get("delay_ms") for how in asked] == [None, 200, 200, 200, 200, 5_000]
+    assert (found["rolls"], found["hit_rate"], found["ratio_off_to_on_200ms"]) == (10, 0.9, 2.0)
+    assert found["transition_ms"] == {"p50": 10.0, "p99": 19.1, "max": 20.0}
+    assert found["memory_mb_by_session"] == {"tenth": 109, "last": 111}
