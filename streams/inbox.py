@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -237,7 +237,7 @@ class Inbox:
                 source = np.int32(self._number_of(record.source))
                 came = _Rows(offsets, record, source, None)
                 yield from self._sort_rows(came, plan, at, is_wanted)
-        elif isinstance(record, Coverage | DataRequest):
+        elif isinstance(record, Coverage) or _is_for_gaps(record):
             if record.run in ("", at.run):
                 if isinstance(record, Coverage):
                     self._held.append((offset, min(record.end_ns, int(plan.closes[-1]))))
@@ -327,6 +327,11 @@ class Inbox:
         if source not in self.sources:
             self.sources.append(source)
         return self.sources.index(source)
+
+
+def _is_for_gaps(record: Record | Rejection) -> TypeGuard[DataRequest]:
+    """Tell whether it is the copy of a request for gaps: others have no place among rows."""
+    return isinstance(record, DataRequest) and record.kind == "gap"
 
 
 def _reasons(

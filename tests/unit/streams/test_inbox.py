@@ -100,6 +100,7 @@ def test_a_row_behind_the_clock_is_late_one_of_another_session_is_not() -> None:
         (bar(row(symbol="XX")), "symbol 'XX' is not one of the run"),
         (replace(bar(row()), interval="1x"), "'1x' is no interval: write 1s, 1m, 5m, 1h or 1d"),
         (Quote("AA", OPEN, 1.0, 1.0, 1.0, 1.0), "a Quote does not belong on this topic"),
+        (PLAN.request(0, is_now=True), "a DataRequest does not belong on this topic"),
         (Rejection(0, "cut short", b"x"), "cut short"),
     ],
 )
