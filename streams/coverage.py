@@ -202,9 +202,7 @@ class Grid:
         base = symbol * (minutes + 1)
         return Runs(symbol, first - base, last - base + 1)
 
-    def minutes(
-        self, where: NDArray[np.bool_], *, loaded: bool = False, session: str = ""
-    ) -> Minutes:
+    def minutes(self, where: NDArray[np.bool_], *, loaded: bool = False) -> Minutes:
         """Return what is known of the minutes at which a mask holds, as runs for the wire."""
         runs = self.runs(where, alike=True)
         at = (runs.symbol, runs.first)
@@ -220,7 +218,7 @@ class Grid:
             status=self.status[at].astype(np.int32),
             attempt=self.attempt[at].astype(np.int32),
             request=place[request],
-            session=session or self.session.label,
+            session=self.session.label,
             loaded=loaded,
             requests=tuple(self.requests[number] for number in used.tolist()),
         )

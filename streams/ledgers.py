@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import BarColumns, Coverage, Ints, Longs, Minutes
+from schemas.records import BarColumns, Coverage, DataRequest, Ints, Longs, Minutes
 from streams.coverage import Status
 from streams.inbox import Arrival, Noted
 from streams.ledger import Ledger
@@ -62,28 +62,28 @@ class Ledgers:
     def note(self, plan: Plan, came: Noted) -> bool:
         """Take a request for gaps, or an answer to one; tell whether it was one."""
         record = came.record
-        if not isinstance(record, Coverage):
-            ledger = self._ledgers.get(plan.number_at(record.start_ns))
-            if ledger is not None:
-                ledger.asked(record, is_new=came.is_new)
-            return True
-        if record.final:
-            ledger = self._ledgers.get(plan.number_at(record.start_ns))
+        if isinstance(record, Coverage) and not record.final:
+            ledger = self._that_knows(record.request)
             if ledger is not None:
                 ledger.answered(record, is_new=came.is_new)
-            return True
-        for ledger in self._ledgers.values():
-            if record.request and ledger.knows(record.request):
-                ledger.answered(record, is_new=came.is_new)
-                return True
-        return record.gaps is not None
+            return ledger is not None or record.gaps is not None
+        # Asked, or given up by who asks: its session is that of its first minute.
+        ledger = self._ledgers.get(plan.number_at(record.start_ns))
+        if ledger is not None and isinstance(record, Coverage):
+            ledger.answered(record, is_new=came.is_new)
+        elif ledger is not None and isinstance(record, DataRequest):
+            ledger.asked(record, is_new=came.is_new)
+        return True
 
     def wanted(self, request: str, rows: BarColumns) -> NDArray[np.bool_] | None:
         """Return which rows an answer to a request for gaps may bring; None: it is another's."""
-        for ledger in self._ledgers.values():
-            if ledger.knows(request):
-                return ledger.wanted(request, rows.symbol, rows.ts_ns)
-        return None
+        ledger = self._that_knows(request)
+        return None if ledger is None else ledger.wanted(request, rows.symbol, rows.ts_ns)
+
+    def _that_knows(self, request: str) -> Ledger | None:
+        """Return the ledger of the session that a request for gaps is about, None for none."""
+        ledgers = self._ledgers.values() if request else ()
+        return next((one for one in ledgers if one.knows(request)), None)
 
     def steps(self) -> Iterator[Minutes]:
         """Give what changed in each session and is not on the tape, in their order."""
