@@ -42,7 +42,7 @@ unit: $(STAMP) ## Run the unit tests, no broker
 
 .PHONY: faults
 faults: $(STAMP) ## Run the fault tests with many more kills
-	@SESSIONTAPE_TEST_KILLS=20 $(BIN)/python -m pytest tests/faults --timeout=3600 $(ARGS)
+	@SESSIONTAPE_TEST_KILLS=20 $(BIN)/python -m pytest tests/faults --timeout=3600 -o faulthandler_timeout=3700 $(ARGS)
 
 .PHONY: ci
 ci: PYTEST_COVERAGE := --cov --cov-report=

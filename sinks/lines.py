@@ -14,13 +14,11 @@ from sinks.worker import Line
 from streams.delivery import FrameReader
 from streams.errors import ConfigError
 from streams.intervals import interval_ns
-from streams.kafka import admin, check_topics
+from streams.kafka import check_topics, topics_there
 from streams.settings import Settings
 from streams.topics import Topics
 
 __all__ = ["has_caught_up", "open_lines"]
-
-METADATA_TIMEOUT_S = 15.0
 
 
 @contextmanager
@@ -87,7 +85,7 @@ def _topics(settings: Settings) -> tuple[int, Mapping[str, int], bool]:
     """
     topics = Topics(settings.namespace)
     shards = check_topics(settings, (topics.session,))
-    names = admin(settings).list_topics(timeout=METADATA_TIMEOUT_S).topics
+    names = topics_there(settings)
     derived: dict[str, int] = {}
     for name in names:
         interval = name.removeprefix(topics.derived(""))

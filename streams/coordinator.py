@@ -71,7 +71,8 @@ class Coordinator:
     def run(self) -> None:
         """Run until SIGTERM or a fault."""
         prepare(self._settings.calendar)  # now, and not when the first run begins
-        run_app(self.app, self._settings)
+        with self._admin:
+            run_app(self.app, self._settings)
 
     async def _bars(self, stream: Any) -> None:
         """Hand every message of ``raw.bars`` to the owner of its shard."""

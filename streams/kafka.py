@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
 from streams.errors import BrokerError, ConfigError, TopicError
 from streams.settings import Settings
@@ -24,6 +24,7 @@ __all__ = [
     "first_offset",
     "producer_config",
     "report_uncut",
+    "topics_there",
 ]
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,11 @@ def _dotted(changes: Mapping[str, str | float | bool]) -> Config:
 
 
 def admin(settings: Settings) -> AdminClient:
-    """Return an admin client."""
+    """Return an admin client, to be used in a ``with`` block.
+
+    One that is left to the garbage collector may be taken down long after its broker: librdkafka
+    2.16 then waits for ever for a question about a group that once failed.
+    """
     return AdminClient(client_config(settings))
 
 
@@ -135,18 +140,18 @@ def create_topics(settings: Settings, shards: int) -> int:
         topics.rejected: (1, passing),
         **{topics.changelog(table): (shards, compact) for table in ("symbols", "shards")},
     }
-    client = admin(settings)
     news = [
         NewTopic(name, num_partitions=n, replication_factor=settings.replication, config=config)
         for name, (n, config) in wanted.items()
     ]
-    for name, done in client.create_topics(news).items():
-        try:
-            done.result()
-        except KafkaException as exc:
-            if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                msg = f"topic {name} can't be created: {exc.args[0].str()}"
-                raise BrokerError(msg) from exc
+    with admin(settings) as client:
+        for name, done in client.create_topics(news).items():
+            try:
+                done.result()
+            except KafkaException as exc:
+                if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    msg = f"topic {name} can't be created: {exc.args[0].str()}"
+                    raise BrokerError(msg) from exc
     return _await_topics(settings, {name: n for name, (n, _) in wanted.items()})
 
 
@@ -173,11 +178,7 @@ def check_topics(settings: Settings, wanted: Mapping[str, int] | Iterable[str]) 
         The brokers can't be reached.
     """
     topics = Topics(settings.namespace)
-    try:
-        found = admin(settings).list_topics(timeout=METADATA_TIMEOUT_S).topics
-    except KafkaException as exc:
-        msg = f"no broker answers at {settings.bootstrap_servers}: {exc.args[0].str()}"
-        raise BrokerError(msg) from exc
+    found = topics_there(settings)
     counts = dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(wanted, 0)
     for name, count in counts.items():
         if name not in found:
@@ -191,6 +192,22 @@ def check_topics(settings: Settings, wanted: Mapping[str, int] | Iterable[str]) 
             )
             raise TopicError(msg)
     return len(found[topics.session].partitions)
+
+
+def topics_there(settings: Settings) -> dict[str, TopicMetadata]:
+    """Return the topics of the brokers, by name.
+
+    Raises
+    ------
+    BrokerError
+        The brokers can't be reached.
+    """
+    try:
+        with admin(settings) as client:
+            return client.list_topics(timeout=METADATA_TIMEOUT_S).topics
+    except KafkaException as exc:
+        msg = f"no broker answers at {settings.bootstrap_servers}: {exc.args[0].str()}"
+        raise BrokerError(msg) from exc
 
 
 def first_offset(

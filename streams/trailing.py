@@ -261,8 +261,10 @@ class Trailing:
             stored = sink.committed()[shard]
         offset = offset if stored is None else min(offset, stored)
         place = TopicPartition(topic, shard, offset)
-        client = admin(self._settings)  # its answers come only while it lives
-        for done in client.delete_records([place]).values() if offset > 0 else ():
+        if offset <= 0:
+            return
+        with admin(self._settings) as client:
+            done = client.delete_records([place])[place]
             try:
                 done.result(ADMIN_TIMEOUT_S)
             except KafkaException as exc:  # readers skip what is of older runs

@@ -66,7 +66,8 @@ class Upkeep:
     def run(self) -> None:
         """Run until SIGTERM or a fault."""
         prepare(self._settings.calendar)  # now, and not when the first run begins
-        run_app(self.app, self._settings)
+        with self._admin:
+            run_app(self.app, self._settings)
 
     async def _frames(self, stream: Any) -> None:
         """Hand every frame of the tape to the keeper of its shard."""

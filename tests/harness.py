@@ -98,7 +98,6 @@ class Tape:
         self._reader: FrameReader | None = None
         self.group = f"{namespace}.test"
         self._command: Command | None = None
-        self._admin = admin(self.settings)
         self._askers: dict[str, Consumer] = {}
         if partitions:
             create_topics(self.settings, partitions)
@@ -285,7 +284,8 @@ class Tape:
 
     def members(self, group: str) -> dict[str, set[int]]:
         """Return the shards of each member of a group, by the members' ids."""
-        found = self._admin.describe_consumer_groups([group])[group].result(DEADLINE_S)
+        with admin(self.settings) as client:
+            found = client.describe_consumer_groups([group])[group].result(DEADLINE_S)
         if found.state.name != "STABLE":
             return {}
         return {

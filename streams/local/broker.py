@@ -340,7 +340,8 @@ class LocalBroker:
             "reconnect.backoff.max.ms": 50,
         }
         try:
-            metadata = AdminClient(config, logger=silent).list_topics(timeout=0.5)
+            with AdminClient(config, logger=silent) as client:
+                metadata = client.list_topics(timeout=0.5)
         except KafkaException:
             return False
         meta = (self.data_dir / "data" / "meta.properties").read_text(encoding="utf-8")

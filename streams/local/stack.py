@@ -230,21 +230,21 @@ class Stack:
     def _await_ready(self) -> None:
         deadline_s = time.monotonic() + READY_S
         waiting = list(self._specs)
-        client = admin(self.settings)
-        while waiting:
-            self.check()
-            groups = {name for spec in waiting if (name := _group(self.settings, spec))}
-            found = members_of(client, groups)
-            waiting = [spec for spec in waiting if not self._is_up(spec, found)]
-            if waiting and time.monotonic() > deadline_s:
-                raise WorkerError(
-                    f"did not take up its work in {READY_S:.0f} s",
-                    worker=waiting[0].name,
-                    log=log_path(self.settings, waiting[0].name),
-                )
-            if waiting:
-                self._doing(f"waiting for {', '.join(spec.name for spec in waiting)}")
-                self._stopped.wait(READY_POLL_S)
+        with admin(self.settings) as client:
+            while waiting:
+                self.check()
+                groups = {name for spec in waiting if (name := _group(self.settings, spec))}
+                found = members_of(client, groups)
+                waiting = [spec for spec in waiting if not self._is_up(spec, found)]
+                if waiting and time.monotonic() > deadline_s:
+                    raise WorkerError(
+                        f"did not take up its work in {READY_S:.0f} s",
+                        worker=waiting[0].name,
+                        log=log_path(self.settings, waiting[0].name),
+                    )
+                if waiting:
+                    self._doing(f"waiting for {', '.join(spec.name for spec in waiting)}")
+                    self._stopped.wait(READY_POLL_S)
 
     def _is_up(self, spec: WorkerSpec, found: Mapping[str, tuple[int, int]]) -> bool:
         """Tell whether a worker has taken up its work, by what can be seen from outside."""

@@ -39,8 +39,8 @@ def exercise(bootstrap_servers: str, limit_s: float = 8.0) -> None:
         The broker refuses something.
     """
     topic, deadline_s = "training", time.monotonic() + limit_s
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=_silent)
-    admin.create_topics([NewTopic(topic, 2)])[topic].result(_CALL_S)
+    with AdminClient({"bootstrap.servers": bootstrap_servers}, logger=_silent) as admin:
+        admin.create_topics([NewTopic(topic, 2)])[topic].result(_CALL_S)
     with ThreadPoolExecutor(2) as pool:
         readers = [
             pool.submit(_read, bootstrap_servers, topic, f"training-{number}", deadline_s)
@@ -50,8 +50,9 @@ def exercise(bootstrap_servers: str, limit_s: float = 8.0) -> None:
         for reader in readers:
             reader.result()
     cut = [TopicPartition(topic, partition, OFFSET_END) for partition in range(2)]
-    for answer in admin.delete_records(cut).values():
-        answer.result(_CALL_S)
+    with AdminClient({"bootstrap.servers": bootstrap_servers}, logger=_silent) as admin:
+        for answer in admin.delete_records(cut).values():
+            answer.result(_CALL_S)
 
 
 def _write(bootstrap_servers: str, topic: str, deadline_s: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from schemas import Command
 from streams.cli import doctor, history, stack, subscribe, verify
@@ -101,6 +103,13 @@ def test_a_stack_is_up_when_its_workers_work(ours: Stack, told: list[str]) -> No
     assert state is not None
     assert state.bootstrap_servers == ours.settings.bootstrap_servers
     ours.check()
+
+
+def test_no_admin_client_is_left_open(ours: Stack) -> None:
+    """One that the collector takes down when its broker is gone never ends."""
+    for client in [found for found in gc.get_objects() if isinstance(found, AdminClient)]:
+        with pytest.raises(RuntimeError, match="closed"):
+            client.list_topics(timeout=5)
 
 
 def test_it_can_not_be_started_twice(ours: Stack, settings: Settings) -> None:

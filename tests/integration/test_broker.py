@@ -32,8 +32,8 @@ def own(tmp_path: Path) -> Iterator[LocalBroker]:
 
 
 def create(broker: LocalBroker, topic: str, partitions: int = 1) -> None:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    admin.create_topics([NewTopic(topic, partitions)])[topic].result(20)
+    with AdminClient({"bootstrap.servers": broker.bootstrap_servers}) as admin:
+        admin.create_topics([NewTopic(topic, partitions)])[topic].result(20)
 
 
 def produce(broker: LocalBroker, topic: str, values: list[bytes]) -> None:
@@ -92,11 +92,11 @@ def test_it_answers_and_keeps_what_it_is_given(broker: LocalBroker, namespace: s
 
 
 def test_a_topic_nobody_created_is_not_made_up(broker: LocalBroker, namespace: str) -> None:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    assert namespace not in admin.list_topics(timeout=20).topics
-    metadata = admin.list_topics(namespace, timeout=20).topics[namespace]
-    assert metadata.error is not None
-    assert namespace not in admin.list_topics(timeout=20).topics
+    with AdminClient({"bootstrap.servers": broker.bootstrap_servers}) as admin:
+        assert namespace not in admin.list_topics(timeout=20).topics
+        metadata = admin.list_topics(namespace, timeout=20).topics[namespace]
+        assert metadata.error is not None
+        assert namespace not in admin.list_topics(timeout=20).topics
 
 
 def test_it_is_found_again_and_not_started_twice(broker: LocalBroker) -> None:

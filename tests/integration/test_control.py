@@ -147,9 +147,9 @@ def test_topics_that_brokers_refuse_to_make_are_an_error(bare: Settings) -> None
 
 
 def test_one_topic_made_otherwise_is_found(bare: Settings) -> None:
-    client, topics = admin(bare), Topics(bare.namespace)
-    for done in client.create_topics([NewTopic(topics.requests, 5)]).values():
-        done.result(30)
+    topics = Topics(bare.namespace)
+    with admin(bare) as client:
+        client.create_topics([NewTopic(topics.requests, 5)])[topics.requests].result(30)
     with pytest.raises(TopicError, match=rf"topic {topics.requests} has 5 partitions, not 2"):
         create_topics(bare, 2)
 

@@ -297,9 +297,9 @@ def test_topics_that_are_missing_or_differ_are_one_sentence(
     )
     other = topics.raw_bars if name == "coordinator" else topics.changelog("symbols")
     news = [NewTopic(topics.session, 2, 1), NewTopic(other, 3, 1)]
-    client = admin(tape.settings)
-    for made in client.create_topics(news).values():
-        made.result(30)
+    with admin(tape.settings) as client:
+        for made in client.create_topics(news).values():
+            made.result(30)
     assert said() == (
         f"sessiontape {name}: topic {other} has 3 partitions, not 2: "
         "take another namespace or the number it was made with"

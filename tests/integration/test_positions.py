@@ -171,9 +171,8 @@ def test_a_hole_is_an_error_behind_what_came_before(
 def test_a_position_whose_frames_were_deleted_is_a_hole(settings: Settings) -> None:
     write(settings, FRAMES[:4])
     place = TopicPartition(Topics(settings.namespace).session, 0, 3)
-    client = admin(settings)  # its answers come only while it lives
-    for done in client.delete_records([place]).values():
-        done.result(30)
+    with admin(settings) as client:
+        client.delete_records([place])[place].result(30)
     with FrameReader(settings) as reader:
         assert reader.starts() == {0: 3}
         reader.assign({0: 1})

@@ -23,7 +23,7 @@ from confluent_kafka import TopicPartition
 
 from sinks import has_caught_up, open_history
 from streams.intervals import MINUTE_NS
-from streams.kafka import admin, create_topics
+from streams.kafka import admin, create_topics, topics_there
 from streams.local import LocalBroker
 from streams.positions import Delivered, FrameReader, FrameWriter
 from streams.settings import Settings
@@ -277,12 +277,10 @@ def test_derived_bars_and_loaded_sessions_come_in_by_their_topics(settings: Sett
 def test_a_namespace_made_before_the_upkeep_has_no_such_topics(settings: Settings) -> None:
     topics = Topics(settings.namespace)
     others = [topics.history, *map(topics.derived, settings.derived)]
-    client = admin(settings)
-    for done in client.delete_topics(others).values():
-        done.result(30)
-    until(
-        lambda: not set(others) & set(client.list_topics(timeout=10).topics), "the topics are gone"
-    )
+    with admin(settings) as client:
+        for done in client.delete_topics(others).values():
+            done.result(30)
+    until(lambda: not set(others) & set(topics_there(settings)), "the topics are gone")
     shards = Shards(settings)
     shards.play(0)
     with sink(settings) as process:
@@ -373,9 +371,9 @@ def test_deleted_frames_stop_it_with_one_sentence(settings: Settings) -> None:
     topic = Topics(settings.namespace).session
     with closing(FrameReader(settings)) as reader:
         places = [TopicPartition(topic, s, end - 2) for s, end in reader.ends().items()]
-    client = admin(settings)
-    for done in client.delete_records(places).values():
-        done.result(30)
+    with admin(settings) as client:
+        for done in client.delete_records(places).values():
+            done.result(30)
     late = python(settings, "-m", "sinks")
     _, log = late.communicate(timeout=60)
     assert late.returncode == 1
