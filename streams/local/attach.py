@@ -109,17 +109,18 @@ class AttachedStack:
             raise SessiontapeError(state.failure)
 
     def _await_ready(self, spec: WorkerSpec) -> None:
-        group, client = Topics(self.settings.namespace).producer, admin(self.settings)
+        group = Topics(self.settings.namespace).producer
         deadline_s = time.monotonic() + READY_S
-        while members_of(client, {group}).get(group, (0, 0)) != (1, self.partitions):
-            self.check()
-            if time.monotonic() > deadline_s:
-                raise WorkerError(
-                    f"did not take up its work in {READY_S:.0f} s",
-                    worker=spec.name,
-                    log=log_path(self.settings, spec.name),
-                )
-            time.sleep(READY_POLL_S)
+        with admin(self.settings) as client:
+            while members_of(client, {group}).get(group, (0, 0)) != (1, self.partitions):
+                self.check()
+                if time.monotonic() > deadline_s:
+                    raise WorkerError(
+                        f"did not take up its work in {READY_S:.0f} s",
+                        worker=spec.name,
+                        log=log_path(self.settings, spec.name),
+                    )
+                time.sleep(READY_POLL_S)
 
     @property
     def processes(self) -> dict[str, psutil.Process]:

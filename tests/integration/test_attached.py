@@ -105,7 +105,7 @@ def test_a_stack_is_up_when_its_workers_work(ours: Stack, told: list[str]) -> No
     ours.check()
 
 
-def test_no_admin_client_is_left_open(ours: Stack) -> None:
+def test_no_admin_client_is_left_open(ours: Stack, first: ReplayResult) -> None:
     """One that the collector takes down when its broker is gone never ends."""
     for client in [found for found in gc.get_objects() if isinstance(found, AdminClient)]:
         with pytest.raises(RuntimeError, match="closed"):
