@@ -90,7 +90,7 @@ class Coordinator:
         if owner.backlog > BACKLOG and owner.is_idle and shard not in self._paused:
             self._paused.add(shard)
             log.info("shard %d holds %d messages and waits for a run", shard, owner.backlog)
-            self.app.consumer.pause_partitions(self._places({shard}))
+            self.app.consumer.hold(self._places({shard}))
 
     async def _resume(self) -> None:
         """Read those partitions again whose shard has a run now, or another owner."""
@@ -98,7 +98,7 @@ class Coordinator:
         ready = {s for s in self._paused if s not in owners or owners[s].backlog <= BACKLOG}
         if ready:
             self._paused -= ready
-            self.app.consumer.resume_partitions(self._places(ready & owners.keys()))
+            self.app.consumer.release(self._places(ready & owners.keys()))
 
     def _places(self, shards: Iterable[int]) -> set[TP]:
         return {TP(self.topics.raw_bars, shard) for shard in shards}

@@ -12,6 +12,7 @@ import logging.config
 import os
 import ssl
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import faust
 import uvloop
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
 from streams.errors import SessiontapeError
 from streams.settings import Settings
@@ -57,6 +59,38 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class _Consumer(driver.Consumer):
+    """Faust's consumer, which can be held up without a loss."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._held: set[TP] = set()
+
+    def hold(self, places: Iterable[TP]) -> None:
+        """Fetch no more of some partitions; what was fetched already still comes.
+
+        Faust's ``pause_partitions`` drops that without a word, and never reads it again.
+        """
+        for place in places:
+            self._held.add(place)
+            self.on_buffer_full(place)
+
+    def release(self, places: Iterable[TP]) -> None:
+        """Fetch of them again."""
+        for place in places:
+            self._held.discard(place)
+            self.on_buffer_drop(place)
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Go on with a partition whose queue has room again, unless it is held."""
+        if tp not in self._held:
+            super().on_buffer_drop(tp)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Forget what is another worker's now."""
+        self._held -= revoked
+        self._buffered_partitions -= revoked
+        await super().on_partitions_revoked(revoked)
+
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 

@@ -8,6 +8,8 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.types import TP
 
 from streams import worker
 from streams.settings import Settings, load
@@ -54,6 +57,53 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
         )
     )
     return paths
+
+
+def test_what_was_fetched_before_a_partition_is_held_still_comes(settings: Settings) -> None:
+    place, other = TP("tape.raw.bars", 0), TP("tape.raw.bars", 1)
+    record = SimpleNamespace(
+        topic=place.topic, partition=0, timestamp=0, timestamp_type=0, headers=(), key=b"",
+        checksum=None, serialized_key_size=0, serialized_value_size=1,
+    )  # fmt: skip
+    records = [SimpleNamespace(**vars(record), offset=offset, value=b"1") for offset in range(5)]
+
+    async def fetched(consumer: Any) -> list[int]:
+        async def batch(_: float) -> tuple[dict[TP, list[Any]], set[TP]]:
+            return {place: records}, consumer._get_active_partitions()
+
+        consumer._wait_next_records = batch
+        consumer.highwater = lambda _: 5
+        found = []
+        async for at, message in consumer.getmany(0.1):
+            found.append(message.offset)
+            consumer.hold([at])
+        return found
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    async def play() -> None:
+        app = make_app(settings, "tape.coordinator")
+        consumer = app.transport.create_consumer(
+            nothing, on_partitions_revoked=nothing, on_partitions_assigned=nothing
+        )
+        consumer.resume_flow()
+        consumer._set_active_tps({place, other})
+        assert await fetched(consumer) == [0, 1, 2, 3, 4]
+        assert consumer._get_active_partitions() == {other}
+        consumer.on_buffer_drop(place)  # its queue has room: it is held all the same
+        assert consumer._get_active_partitions() == {other}
+        consumer.release([place])
+        assert consumer._get_active_partitions() == {place, other}
+        consumer.hold([place, other])
+        await consumer.on_partitions_revoked({place})
+        consumer._set_active_tps({place})
+        consumer.on_buffer_full(place)
+        consumer.on_buffer_drop(place)
+        assert consumer._get_active_partitions() == {place}
+        consumer._thread.thread_loop.close()
+
+    asyncio.run(play())
 
 
 def test_faust_does_nothing_by_itself(settings: Settings) -> None:
