@@ -20,24 +20,32 @@ if TYPE_CHECKING:
         recorded,
         reset_session_data,
     )
+    from streams.controls import Controls, TapeState
     from streams.digest import Digest
     from streams.errors import SessiontapeError
 
 __all__ = [
     "BarRow",
     "Batch",
+    "Controls",
     "Digest",
     "Position",
     "SessionData",
     "SessionStream",
     "SessiontapeError",
     "Slice",
+    "TapeState",
     "get_session_data",
     "recorded",
     "reset_session_data",
 ]
 
-_ELSEWHERE = {"Digest": "streams.digest", "SessiontapeError": "streams.errors"}
+_ELSEWHERE = {
+    "Controls": "streams.controls",
+    "Digest": "streams.digest",
+    "SessiontapeError": "streams.errors",
+    "TapeState": "streams.controls",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ import re
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import tzinfo
 from functools import cache
 from typing import Any
 
@@ -21,7 +22,7 @@ from exchange_calendars.errors import CalendarError as UnknownCalendarError
 from schemas.records import Longs
 from streams.errors import CalendarError
 
-__all__ = ["Session", "prepare", "sessions_between"]
+__all__ = ["Session", "prepare", "sessions_between", "zone_of"]
 
 # Pre-market opens and after-hours trading of the US exchanges; it ends at 17:00 on days that
 # close early (NYSE, "Holidays & Trading Hours": late trading session of early-close days).
@@ -29,6 +30,7 @@ EXTENDED_HOURS = {"XNYS": ("04:00", "20:00", "17:00"), "XNAS": ("04:00", "20:00"
 _HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)")
 _MARGIN = pd.Timedelta(days=14)
 _LONG = (pd.Timestamp("1990-01-01"), pd.Timestamp("2035-12-31"))
+_SOME_DAY = pd.Timestamp("2024-01-02")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,18 @@ def sessions_between(
         msg = f"{calendar} has no session from {start} to {end}: weekend or holidays"
         raise CalendarError(msg)
     return found
+
+
+def zone_of(calendar: str) -> tzinfo:
+    """Return the time zone of a calendar.
+
+    Raises
+    ------
+    CalendarError
+        An unknown calendar.
+    """
+    zone: tzinfo = _calendar(calendar, _SOME_DAY, _SOME_DAY).tz
+    return zone
 
 
 def prepare(calendar: str) -> None:

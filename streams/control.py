@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
@@ -18,7 +20,14 @@ from streams.kafka import consumer_config, producer_config
 from streams.settings import Settings
 from streams.topics import MESSAGE_BYTES, SYMBOL_BYTES, Topics
 
-__all__ = ["ControlReader", "latest_command", "send_command"]
+__all__ = [
+    "ControlReader",
+    "is_one_replay",
+    "latest_command",
+    "new_run",
+    "send_command",
+    "sought_run",
+]
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +72,22 @@ class ControlReader:
             _read(self._settings, self._listener, lambda _: self._stopped.is_set())
         except Exception as exc:  # noqa: BLE001 - a thread has nobody else to tell
             self._on_error(exc)
+
+
+def new_run() -> str:
+    """Return the id of a new run: the time of now, UTC, and something random."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def sought_run(run: str) -> str:
+    """Return the id of the run that a seek begins in the place of another: ``….2``, ``….3``."""
+    first, _, number = run.partition(".")
+    return f"{first}.{int(number or 1) + 1}"
+
+
+def is_one_replay(run: str, other: str) -> bool:
+    """Tell whether a seek, or several, led from one run to the other."""
+    return run.partition(".")[0] == other.partition(".")[0]
 
 
 def latest_command(settings: Settings) -> Command | None:

@@ -113,12 +113,15 @@ class Plan:
         )
 
     def clock_ns(self, number: int, wall_ns: int) -> int | None:
-        """Return where the clock of session ``number`` is to stand; None before it is to open."""
+        """Return where the clock of session ``number`` is to stand; None before it is to open.
+
+        While paused, a session is to open only for something behind its open.
+        """
         session = self.sessions[number]
         if self.command.speed == 0 and not self.command.paused:
             return session.close_ns
         inside = self._tape_ns(wall_ns) - self._before[number]
-        if inside < 0:
+        if inside < 0 or (inside == 0 and self.command.paused):
             return None
         return min(session.open_ns + inside, session.close_ns)
 

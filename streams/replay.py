@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from schemas import Command
 from streams.calendar import Session, sessions_between
 from streams.client import Batch, SessionData, SessionStream
-from streams.control import latest_command, send_command
+from streams.client.reader import Start
+from streams.control import is_one_replay, latest_command, new_run, send_command
 from streams.digest import Digest
 from streams.errors import BrokerError, CommandError, SessiontapeError
 from streams.local.attach import AttachedStack, a_stack
@@ -28,10 +27,10 @@ from streams.sources import open_source
 from streams.sources.withheld import withheld
 from streams.tally import Tally
 
-__all__ = ["Progress", "ReplayResult", "group_of", "new_run", "replay"]
+__all__ = ["Progress", "ReplayResult", "group_of", "replay"]
 
 SILENCE_S = 0.5
-COMMAND_CHECK_S = 5.0
+COMMAND_CHECK_S = 1.0
 COMMIT_S = 0.5
 DRAIN_POLL_S = 0.02
 DRAIN_S = 60.0
@@ -183,11 +182,6 @@ def command_of(
     )
 
 
-def new_run() -> str:
-    """Return the id of a new run: the time of now, UTC, and something random."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-
-
 def group_of(settings: Settings) -> str:
     """Return the group under which a replay's own reader commits."""
     return f"{settings.namespace}.replay"
@@ -212,13 +206,19 @@ class _Run:
         self._data = data
         self._on_batch = on_batch
         self._on_progress = on_progress
+        self._committed_s = 0.0
+        self._begin(sessions)
+
+    def _begin(self, sessions: Sequence[Session]) -> None:
         self._tally = Tally(sessions)
         self._digest = Digest()
         self._lengths = [session.close_ns - session.open_ns for session in sessions]
-        self._committed_s = 0.0
 
     def play(self, command: Command) -> ReplayResult:
-        """Send the command and read the tape to the end of its run."""
+        """Send the command and read the tape to the end of its run.
+
+        When somebody seeks, another run takes its place: then that is read, from its start.
+        """
         settings, stack = self._settings, self._stack
         latest = latest_command(settings)
         command = replace(
@@ -228,30 +228,48 @@ class _Run:
             readers=(*stack.readers, group_of(settings)),
         )
         rejected_from = rejected_end(settings)
-        stream = SessionStream(
-            settings=settings, start="now", run=command.run, data=self._data,
-            group=group_of(settings), intervals=self._intervals,
-        )  # fmt: skip
-        with stream:
-            stream.commit()
-            began_s = time.monotonic()
-            send_command(settings, replace(command, anchor_wall_ns=time.time_ns()))
-            try:
-                self._read(stream, command, began_s)
-            except BaseException:
-                # The namespace is not left with a run that nobody reads.
-                with suppress(SessiontapeError):
-                    stack.check()
-                    _stop(settings, command)
-                raise
-            elapsed_s = time.monotonic() - began_s
-            with suppress(BrokerError):
+        start: Start = "now"
+        is_sent = False
+        sought: Command | None = command
+        while sought is not None:
+            command = sought
+            with self._stream(command, start) as stream:
                 stream.commit()
+                began_s = time.monotonic()
+                if not is_sent:
+                    send_command(settings, replace(command, anchor_wall_ns=time.time_ns()))
+                    is_sent = True
+                try:
+                    sought = self._read(stream, command, began_s)
+                except BaseException:
+                    # The namespace is not left with a run that nobody reads.
+                    with suppress(SessiontapeError):
+                        stack.check()
+                        _stop(settings, command)
+                    raise
+                elapsed_s = time.monotonic() - began_s
+                with suppress(BrokerError):
+                    stream.commit()
+                start = stream.position
+            if sought is not None:
+                days = (sought.calendar, sought.start, sought.end, sought.hours)
+                self._begin(sessions_between(*days))
         self._drain(command)
         rejected = rejected_since(settings, rejected_from)
         return self._result(command, elapsed_s, rejected)
 
-    def _read(self, stream: SessionStream, command: Command, began_s: float) -> None:
+    def _stream(self, command: Command, start: Start) -> SessionStream:
+        return SessionStream(
+            settings=self._settings,
+            start=start,
+            run=command.run,
+            data=self._data,
+            group=group_of(self._settings),
+            intervals=self._intervals,
+        )
+
+    def _read(self, stream: SessionStream, command: Command, began_s: float) -> Command | None:
+        """Read a run to its end, or until a seek puts another in its place: its command."""
         heard_s = asked_s = time.monotonic()
         is_given_up = False
         while True:
@@ -265,7 +283,7 @@ class _Run:
                 self._commit(stream, batch, now_s)
                 self._report(batch, now_s - began_s)
                 if batch.event == "end":
-                    return
+                    return None
                 if _gives_up(command, batch) and not is_given_up:
                     is_given_up = True
                     _stop(self._settings, command)
@@ -274,16 +292,21 @@ class _Run:
             now_s = time.monotonic()
             if now_s - max(heard_s, asked_s) >= COMMAND_CHECK_S:
                 asked_s = now_s
-                self._check_command(command)
+                if (sought := self._sought(command)) is not None:
+                    return sought
 
-    def _check_command(self, command: Command) -> None:
+    def _sought(self, command: Command) -> Command | None:
+        """Return the command of the run that a seek put in the place of ours, None for none."""
         latest = latest_command(self._settings)
-        if latest is not None and latest.run != command.run:
-            msg = (
-                f"run {latest.run} took the place of this one ({command.run}) in namespace "
-                f"{self._settings.namespace}: take another --namespace to run side by side"
-            )
-            raise CommandError(msg)
+        if latest is None or latest.run == command.run:
+            return None
+        if is_one_replay(latest.run, command.run):
+            return latest
+        msg = (
+            f"run {latest.run} took the place of this one ({command.run}) in namespace "
+            f"{self._settings.namespace}: take another --namespace to run side by side"
+        )
+        raise CommandError(msg)
 
     def _commit(self, stream: SessionStream, batch: Batch, now_s: float) -> None:
         """Say how far we are: the tape waits before it runs away from its readers."""

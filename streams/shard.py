@@ -193,6 +193,8 @@ class Shard:
             self._recovered = None
         if self.is_idle or self.inbox.is_behind:
             return None
+        if before is not plan and before is not None and before.command.paused:
+            self.tape.progress_ns = wall_ns  # nothing was to come while the clock stood
         self._held.sort_in(plan, self.tape)
         if plan.command.stopped:
             return self._stop(plan)
@@ -226,7 +228,7 @@ class Shard:
         self._held.recall(plan, tape, last, since_open)
 
     def _tell(self, plan: Plan) -> Release | None:
-        """Say what became known of minutes, where nothing else is due.
+        """Say what became known of minutes, or of the state, where nothing else is due.
 
         Not while late rows wait for their slice: what goes out moves ``taken`` past them.
         """
@@ -234,7 +236,7 @@ class Shard:
         if held.has_late:
             return None
         frames = self._steps(plan)
-        if not frames and (held.asks or held.has_changed):
+        if not frames and (held.asks or held.has_changed or self.tape.is_news(plan.command)):
             frames = [self._frame(plan, "rows", waiting=self.tape.phase == "waiting")]
         return self._release(frames) if frames else None
 
@@ -271,17 +273,16 @@ class Shard:
     def _play(self, plan: Plan, wall_ns: int) -> Release | None:
         tape, held = self.tape, self._held
         buffer = held.buffer(plan, tape.number)
-        target_ns = plan.clock_ns(tape.number, wall_ns)
-        if target_ns is None:
-            return None
         # The wall clock may be set back, and commands come with anchors of other shards' clocks.
-        target_ns = max(target_ns, tape.clock_ns)
+        target_ns = max(plan.clock_ns(tape.number, wall_ns) or 0, tape.clock_ns)
         close_ns = plan.sessions[tape.number].close_ns
         until_ns = buffer.bound(target_ns, RELEASE_ROWS)
         ends = plan.expected_ends(tape.number)
         due = ends[(ends > tape.clock_ns) & (ends <= until_ns)]
         fresh = buffer.take(until_ns)
-        if len(fresh) == 0 and len(due) == 0 and until_ns < close_ns:
+        # A clock that is to stand brings late rows no further slice: they make one of their own.
+        is_out = held.has_late and plan.command.paused and tape.is_news(plan.command)
+        if len(fresh) == 0 and len(due) == 0 and until_ns < close_ns and not is_out:
             return None
         frames = self._rows(plan, fresh, due, until_ns)
         if until_ns == close_ns:

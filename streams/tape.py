@@ -39,6 +39,8 @@ class Tape:
         Whether the session is played without complete coverage, and why.
     progress_ns
         Wall time at which a message of the run last came in.
+    told
+        State and speed as the last frame has them.
     """
 
     shard: int
@@ -55,6 +57,7 @@ class Tape:
     incomplete: bool = False
     reason: str = ""
     progress_ns: int = 0
+    told: tuple[str, float] = ("", 0.0)
 
     def write(self, event: str, command: Command, **fields: Any) -> Frame:
         """Return the next frame; the numbers move on past it."""
@@ -78,7 +81,12 @@ class Tape:
         )
         self.frame += 1
         self.row += frame.rows
+        self.told = frame.state, frame.speed
         return frame
+
+    def is_news(self, command: Command) -> bool:
+        """Tell whether a command wants another state or speed than the tape says."""
+        return self.told != (_state("rows", command), command.speed)
 
     def stand_at(self, last: Frame) -> None:
         """Stand behind the last committed frame."""
@@ -86,6 +94,7 @@ class Tape:
         self.frame, self.row = last.frame + 1, last.first_row + last.rows
         self.clock_ns = last.clock_ns
         self.open_offset = last.open_offset
+        self.told = last.state, last.speed
         if last.event != "roll":
             self.incomplete, self.reason = last.incomplete, last.reason
 

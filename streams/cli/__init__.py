@@ -81,6 +81,42 @@ COMMANDS = {
             "gaps --watch",
         ),
     ),
+    "pause": Command(
+        "controls",
+        "The tape",
+        "Stop the session clock of the run that is on.",
+        ("pause", "pause --namespace research"),
+    ),
+    "resume": Command(
+        "controls",
+        "The tape",
+        "Go on where the clock of a paused run stands.",
+        ("resume",),
+    ),
+    "speed": Command(
+        "controls",
+        "The tape",
+        "Change the speed of the run that is on.",
+        ("speed 60", "speed max"),
+    ),
+    "step": Command(
+        "controls",
+        "The tape",
+        "Play the next slices of a paused run, and pause behind them.",
+        ("step", "step 5"),
+    ),
+    "seek": Command(
+        "controls",
+        "The tape",
+        "Begin anew at a session or a time, with the state that is right there.",
+        ("seek 2024-11-27", "seek 2024-11-27T10:30"),
+    ),
+    "stop": Command(
+        "controls",
+        "The tape",
+        "End the run that is on where it stands.",
+        ("stop", "stop --json"),
+    ),
     "symbols": Command(
         "symbols",
         "The tape",

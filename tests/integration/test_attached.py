@@ -17,10 +17,11 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from schemas import Command
-from streams.cli import doctor, history, stack, subscribe, verify
+from streams.cli import controls, doctor, history, stack, subscribe, verify
 from streams.client import Batch
 from streams.compare import compare
 from streams.control import latest_command, send_command
+from streams.controls import Controls
 from streams.errors import BrokerError, CommandError, ConfigError, SessiontapeError, TopicError
 from streams.kafka import create_topics
 from streams.local import LocalBroker, supervisor
@@ -354,6 +355,79 @@ def test_a_run_that_is_replaced_ends_with_an_error(
         replay(slow, SOURCE, start=START, end=END, on_batch=take_over)
     # It is not ours to stop.
     assert latest_command(settings) == taken[0]
+
+
+def test_a_replay_goes_along_with_a_seek(
+    ours: Stack, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forward from the first session, back from the last: the result is that of the last run."""
+    monkeypatch.setattr("streams.replay.COMMAND_CHECK_S", 0.1)
+    places = {START: END, END: START}
+    told: list[str] = []
+
+    def seeks(batch: Batch) -> None:
+        told.append(f"{batch.event} {batch.session}".strip())
+        if batch.event == "open" and batch.session in places:
+            with Controls(settings=settings) as controls:
+                controls.seek(places.pop(batch.session))
+                if not places:
+                    controls.speed(0.0)
+
+    found = replay(settings.but(speed="60"), SOURCE, start=START, end=END, on_batch=seeks)
+    events = [event for event in told if not event.startswith("rows")]
+    begun = [f"open {START}", "start", f"open {END}", "start", f"open {START}"]
+    assert [event for event in events if event.startswith(("open", "start"))][1:6] == begun
+    assert found.run.endswith(".3")
+    again = replay(settings, SOURCE, start=START, end=END)
+    assert (found.digest, found.rows, found.sessions) == (again.digest, again.rows, again.sessions)
+    assert found.digest_as_known == again.digest_as_known
+
+
+def test_the_controls_by_hand(
+    first: ReplayResult,
+    settings: Settings,
+    here: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run that nobody sends rows for: all that can be seen is what the shards say."""
+    latest = latest_command(settings)
+    assert latest is not None
+    version = latest.version + 1
+    send_command(
+        settings,
+        replace(latest, version=version, run="hand", action="start", paused=True, stopped=False),
+    )
+    with Controls(settings=settings) as asked:
+        wait_until(lambda: asked.state().clock_ns > 0)
+
+    def said() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    assert controls.speed("600", json=True) == 0
+    found = said()
+    assert (found["run"], found["state"], found["speed"]) == ("hand", "paused", 600.0)
+    assert controls.resume() == 0
+    assert capsys.readouterr().out == (
+        "running: run hand, session 2024-11-27, clock 2024-11-27 14:30:00 UTC, speed 600\n"
+    )
+    assert controls.pause() == 0
+    assert controls.speed("max") == 0
+    assert "speed max" in capsys.readouterr().out
+    assert controls.seek(END, json=True) == 0
+    assert said()["run"] == "hand.2"
+    monkeypatch.setattr("streams.controls.ANSWER_S", 0.3)
+    assert controls.step(3) == 1
+    assert "shard 0, 1 does not follow yet" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert controls.stop(json=True) == 0
+    assert said()["state"] == "stopped"
+    for refused in (controls.pause, controls.resume, controls.stop, controls.step):
+        with pytest.raises(CommandError, match="no run is on in namespace attached"):
+            refused()
+    with pytest.raises(ConfigError, match="max or a number above 0"):
+        controls.speed("fast")
 
 
 def test_a_run_whose_reader_fails_is_stopped(ours: Stack, settings: Settings) -> None:

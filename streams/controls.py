@@ -1,0 +1,370 @@
+"""Pause, resume, speed, step, seek and stop: commands that change a run that is on.
+
+Each waits until every shard of the tape says that it follows, so that what comes back is how the
+tape stands, and not only what was asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from schemas import Command, Frame
+from streams.calendar import Session, sessions_between, zone_of
+from streams.control import latest_command, send_command, sought_run
+from streams.coverage import expected_ends
+from streams.delivery import FrameReader
+from streams.errors import CalendarError, CommandError, ConfigError
+from streams.intervals import interval_ns
+from streams.settings import Settings, load
+
+__all__ = ["Controls", "TapeState"]
+
+ANSWER_S = 10.0
+POLL_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class TapeState:
+    """How the tape of a namespace stands.
+
+    Attributes
+    ----------
+    run
+        Id of the run.
+    state
+        ``running``, ``paused`` or ``stopped`` (over, too).
+    session
+        Label of the session that plays or comes; empty before the first and behind the last.
+    clock_ns
+        Session clock that every shard has reached, ns since the epoch, UTC.
+    speed
+        Tape seconds a wall second; 0 for as fast as it goes.
+    waits_for
+        Shards that do not follow yet: they wait for their data, or nobody owns them.
+    """
+
+    run: str
+    state: str
+    session: str
+    clock_ns: int
+    speed: float
+    waits_for: tuple[int, ...] = ()
+
+
+class Controls:
+    """The controls of a namespace.
+
+    Parameters
+    ----------
+    namespace
+        Default: that of the settings.
+    settings, bootstrap_servers
+        Default: the settings of the process.
+
+    Raises
+    ------
+    ConfigError
+        No broker is known.
+    TopicError
+        The namespace has no tape.
+    """
+
+    def __init__(
+        self,
+        namespace: str | None = None,
+        *,
+        settings: Settings | None = None,
+        bootstrap_servers: str | None = None,
+    ) -> None:
+        changes = {"namespace": namespace, "bootstrap_servers": bootstrap_servers}
+        given = {name: value for name, value in changes.items() if value is not None}
+        settings = settings or load()
+        self._settings = settings.but(**given) if given else settings
+        self._reader = FrameReader(self._settings)
+
+    def close(self) -> None:
+        """Let go of the brokers."""
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        """Return the controls."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close them."""
+        self.close()
+
+    def state(self) -> TapeState:
+        """Return how the tape stands.
+
+        Raises
+        ------
+        CommandError
+            The namespace never had a run.
+        """
+        command = latest_command(self._settings)
+        if command is None:
+            raise _no_run(self._settings)
+        return self._state(command, ())
+
+    def pause(self) -> TapeState:
+        """Stop the clock of all shards at the furthest one's; it stands until `resume`.
+
+        Raises
+        ------
+        CommandError
+            No run is on, or it is paused already.
+        """
+        command, frames = self._on()
+        if command.paused:
+            msg = f"run {command.run} is paused already: `sessiontape resume` goes on"
+            raise CommandError(msg)
+        anchor = _anchor(frames)
+        state = self._ask(command, "pause", _is_paused, paused=True, **anchor)
+        return state if state.waits_for else self._level(state)
+
+    def resume(self) -> TapeState:
+        """Go on where the clock stands, with the speed that the run had.
+
+        Raises
+        ------
+        CommandError
+            No run is on, or it is not paused.
+        """
+        command, frames = self._on()
+        if not command.paused:
+            msg = f"run {command.run} is not paused"
+            raise CommandError(msg)
+        return self._ask(command, "resume", _is_told, paused=False, **_anchor(frames))
+
+    def speed(self, factor: float) -> TapeState:
+        """Change the speed: tape seconds a wall second, 0 for as fast as it goes.
+
+        Raises
+        ------
+        CommandError
+            No run is on.
+        ConfigError
+            No speed.
+        """
+        if not 0 <= factor < float("inf"):
+            msg = f"{factor} is no speed: max, or a number above 0"
+            raise ConfigError(msg)
+        command, frames = self._on()
+        return self._ask(command, "speed", _is_told, speed=factor, **_anchor(frames))
+
+    def step(self, slices: int = 1) -> TapeState:
+        """Play the next slices of a paused run, over all shards, and pause behind them.
+
+        Raises
+        ------
+        CommandError
+            No run is on, it is not paused, or there is no further slice.
+        ConfigError
+            Less than one slice.
+        """
+        if slices < 1:
+            msg = f"{slices} slices are no step: 1 or more"
+            raise ConfigError(msg)
+        command, frames = self._on()
+        if not command.paused:
+            msg = f"run {command.run} is not paused: `sessiontape pause` first"
+            raise CommandError(msg)
+        clock_ns = max(frame.clock_ns for frame in frames)
+        ends = _ends(command)
+        behind = int(np.searchsorted(ends, clock_ns, "right"))
+        if behind == len(ends):
+            msg = f"run {command.run} has no further slice: `sessiontape resume` ends it"
+            raise CommandError(msg)
+        target_ns = int(ends[min(behind + slices, len(ends)) - 1])
+        return self._ask(
+            command,
+            "step",
+            lambda frame, _: frame.clock_ns >= target_ns,
+            anchor_clock_ns=target_ns,
+            anchor_wall_ns=time.time_ns(),
+        )
+
+    def seek(self, to: str | int) -> TapeState:
+        """Begin anew at a session or a time, at the speed of the run, paused if it is.
+
+        A new run begins at the open of that session and plays up to the time as fast as it goes:
+        the state there is that of a run that came by. At full speed there is no time to stop at,
+        unless it is paused.
+
+        Parameters
+        ----------
+        to
+            A session (YYYY-MM-DD), a time in the calendar's time zone (YYYY-MM-DDTHH:MM[:SS]), or
+            ns since the epoch. A time between two sessions is the open of the later.
+
+        Raises
+        ------
+        CommandError
+            No run is on, or the place is not within its calendar and end.
+        """
+        command, _ = self._on()
+        session, clock_ns = place_of(command, to)
+        return self._ask(
+            command,
+            "seek",
+            _is_told,
+            run=sought_run(command.run),
+            start=session.label,
+            anchor_wall_ns=time.time_ns(),
+            anchor_clock_ns=clock_ns,
+        )
+
+    def stop(self) -> TapeState:
+        """End the run where it stands.
+
+        Raises
+        ------
+        CommandError
+            No run is on.
+        """
+        command, _ = self._on()
+        return self._ask(command, "stop", lambda frame, _: frame.event == "end", stopped=True)
+
+    def _on(self) -> tuple[Command, list[Frame]]:
+        """Return the command that counts, and the last frames of its run, if it is on."""
+        command = latest_command(self._settings)
+        if command is None or command.stopped:
+            raise _no_run(self._settings)
+        frames = [frame for frame in self._last() if frame.run == command.run]
+        if len(frames) == len(self._reader.shards) and all(f.event == "end" for f in frames):
+            raise _no_run(self._settings)
+        if not frames:
+            msg = f"run {command.run} has not begun: is its stack up (`sessiontape status`)?"
+            raise CommandError(msg)
+        return command, frames
+
+    def _last(self) -> list[Frame]:
+        return [one.frame for one in self._reader.last().values() if one is not None]
+
+    def _ask(
+        self,
+        command: Command,
+        action: str,
+        is_done: Callable[[Frame, Command], bool],
+        **changes: Any,
+    ) -> TapeState:
+        """Send a command and wait until each shard follows, or has nothing to follow with."""
+        asked = replace(command, version=command.version + 1, action=action, **changes)
+        send_command(self._settings, asked)
+        latest = latest_command(self._settings)
+        if latest is not None and latest != asked:
+            msg = "another command came at the same moment: look at `sessiontape status`"
+            raise CommandError(msg)
+        deadline_s = time.monotonic() + ANSWER_S
+        while True:
+            frames = {frame.shard: frame for frame in self._last() if frame.run == asked.run}
+            waits = [
+                shard
+                for shard in self._reader.shards
+                if shard not in frames or not _follows(frames[shard], asked, is_done)
+            ]
+            if not waits or time.monotonic() > deadline_s:
+                return self._state(asked, waits)
+            time.sleep(POLL_S)
+
+    def _level(self, state: TapeState) -> TapeState:
+        """Let every shard go on to the clock of the furthest: they paused one by one."""
+        command, frames = self._on()
+        clocks = {frame.clock_ns for frame in frames}
+        if len(clocks) < 2:
+            return state
+        target_ns = max(clocks)
+        return self._ask(
+            command, "pause", lambda frame, _: frame.clock_ns >= target_ns, **_anchor(frames)
+        )
+
+    def _state(self, command: Command, waits: Sequence[int]) -> TapeState:
+        frames = [frame for frame in self._last() if frame.run == command.run]
+        is_over = bool(frames) and all(frame.event == "end" for frame in frames)
+        slowest = min(frames, key=lambda frame: frame.clock_ns, default=None)
+        state = "paused" if command.paused else "running"
+        return TapeState(
+            run=command.run,
+            state="stopped" if is_over or command.stopped else state,
+            session=slowest.session if slowest is not None else "",
+            clock_ns=slowest.clock_ns if slowest is not None else 0,
+            speed=command.speed,
+            waits_for=tuple(waits),
+        )
+
+
+def place_of(command: Command, to: str | int) -> tuple[Session, int]:
+    """Return the session of a place to seek to, and the clock there.
+
+    Raises
+    ------
+    CommandError
+        It is none, or lies outside the run.
+    """
+    zone = zone_of(command.calendar)
+    try:
+        is_day = isinstance(to, str) and len(to) == len("YYYY-MM-DD")
+        if isinstance(to, int):
+            at = pd.Timestamp(to, tz="UTC").tz_convert(zone)
+        else:
+            at = pd.Timestamp(to)
+            at = at.tz_localize(zone) if at.tzinfo is None else at.tz_convert(zone)
+    except ValueError as exc:
+        msg = f"{to!r} is no place on the tape: YYYY-MM-DD or YYYY-MM-DDTHH:MM"
+        raise CommandError(msg) from exc
+    try:
+        if is_day:
+            label = at.strftime("%Y-%m-%d")
+            (session,) = sessions_between(command.calendar, label, label, command.hours)
+            sessions: Sequence[Session] = (session,)
+        else:
+            # A session may be labelled by another day than that of its open.
+            first = (at - pd.Timedelta(days=2)).strftime("%Y-%m-%d")
+            is_behind = first > command.end
+            days = (command.calendar, first, command.end, command.hours)
+            sessions = () if is_behind else sessions_between(*days)
+    except CalendarError as exc:
+        msg = f"run {command.run} can't go to {to}: {exc}"
+        raise CommandError(msg) from exc
+    found = next((s for s in sessions if is_day or s.close_ns > at.value), None)
+    if found is None or found.label > command.end:
+        msg = f"run {command.run} can't go to {to}: it ends with session {command.end}"
+        raise CommandError(msg)
+    return found, found.open_ns if is_day else max(at.value, found.open_ns)
+
+
+def _anchor(frames: Sequence[Frame]) -> dict[str, int]:
+    return {
+        "anchor_clock_ns": max(frame.clock_ns for frame in frames),
+        "anchor_wall_ns": time.time_ns(),
+    }
+
+
+def _ends(command: Command) -> Any:
+    sessions = sessions_between(command.calendar, command.start, command.end, command.hours)
+    length = interval_ns(command.interval)
+    return np.concatenate([expected_ends(session, length) for session in sessions])
+
+
+def _follows(frame: Frame, asked: Command, is_done: Callable[[Frame, Command], bool]) -> bool:
+    return frame.event == "end" or (frame.command >= asked.version and is_done(frame, asked))
+
+
+def _is_paused(frame: Frame, _: Command) -> bool:
+    return frame.state == "paused"
+
+
+def _is_told(frame: Frame, asked: Command) -> bool:
+    return frame.speed == asked.speed and (frame.state == "paused") == asked.paused
+
+
+def _no_run(settings: Settings) -> CommandError:
+    msg = f"no run is on in namespace {settings.namespace}: start one, or name another"
+    return CommandError(msg)

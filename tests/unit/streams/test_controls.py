@@ -1,0 +1,68 @@
+"""Where a seek goes, and the run that it begins."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from streams.control import is_one_replay, sought_run
+from streams.controls import place_of
+from streams.errors import CommandError
+from tests.unit.streams.shards import command
+
+PLAIN = command(hours="regular")
+
+
+def ns(text: str) -> int:
+    return pd.Timestamp(text).value
+
+
+@pytest.mark.parametrize(
+    ("to", "session", "clock"),
+    [
+        ("2024-11-27", "2024-11-27", "2024-11-27T14:30Z"),
+        ("2024-11-29T10:00", "2024-11-29", "2024-11-29T15:00Z"),
+        ("2024-11-29T10:00:30", "2024-11-29", "2024-11-29T15:00:30Z"),
+        ("2024-11-29T16:00+01:00", "2024-11-29", "2024-11-29T15:00Z"),
+        (ns("2024-11-29T15:00Z"), "2024-11-29", "2024-11-29T15:00Z"),
+        # Between two sessions, and behind an early close.
+        ("2024-11-28T12:00", "2024-11-29", "2024-11-29T14:30Z"),
+        ("2024-11-29T13:00", "2024-12-02", "2024-12-02T14:30Z"),
+        ("2024-11-29T12:59:59", "2024-11-29", "2024-11-29T17:59:59Z"),
+        # Before the first session of the run, which the calendar has, too.
+        ("2024-11-26", "2024-11-26", "2024-11-26T14:30Z"),
+    ],
+)
+def test_a_place_is_in_the_zone_of_the_calendar(to: str | int, session: str, clock: str) -> None:
+    found, clock_ns = place_of(PLAIN, to)
+    assert (found.label, clock_ns) == (session, ns(clock))
+
+
+def test_of_a_calendar_without_a_break_every_time_is_a_place() -> None:
+    always = command(calendar="24/7", hours="regular", start="2024-11-30", end="2024-12-01")
+    found, clock_ns = place_of(always, "2024-12-01T00:00")
+    assert (found.label, clock_ns) == ("2024-12-01", found.open_ns)
+    with pytest.raises(CommandError, match="it ends with session 2024-12-01"):
+        place_of(always, "2024-12-02T00:00")
+
+
+@pytest.mark.parametrize(
+    ("to", "says"),
+    [
+        ("2024-11-28", "XNYS has no session"),
+        ("2024-12-03", "it ends with session 2024-12-02"),
+        ("2024-12-02T16:00", "it ends with session 2024-12-02"),
+        ("2025-06-02T12:00", "it ends with session 2024-12-02"),
+        ("2024-13-01", "is no place on the tape"),
+        ("noon", "is no place on the tape"),
+    ],
+)
+def test_what_is_no_place_is_said(to: str, says: str) -> None:
+    with pytest.raises(CommandError, match=says):
+        place_of(PLAIN, to)
+
+
+def test_runs_of_one_replay_are_counted() -> None:
+    assert [sought_run("a"), sought_run("a.2"), sought_run("a.9")] == ["a.2", "a.3", "a.10"]
+    assert is_one_replay("a", "a.3")
+    assert not is_one_replay("a.2", "b.2")
