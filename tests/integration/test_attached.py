@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from schemas import Command
@@ -23,7 +24,7 @@ from streams.compare import compare
 from streams.control import latest_command, send_command
 from streams.controls import Controls
 from streams.errors import BrokerError, CommandError, ConfigError, SessiontapeError, TopicError
-from streams.kafka import create_topics
+from streams.kafka import create_topics, producer_config
 from streams.local import LocalBroker, supervisor
 from streams.local.attach import AttachedStack, a_stack
 from streams.local.process import ProcessRecord
@@ -36,6 +37,7 @@ from streams.outcome import Progress, ReplayResult
 from streams.rejected import rejected_end, rejected_since
 from streams.replay import replay
 from streams.settings import Settings, load
+from streams.topics import Topics
 from tests.integration.commands import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -502,6 +504,13 @@ def test_refused_messages_are_counted_to_the_end_or_not_at_all(
     assert result.rejected > 0
     assert rejected_since(settings, before) == result.rejected
     assert rejected_since(settings, rejected_end(settings)) == 0
+    # Those of trailing days are not the tape's.
+    topics, end = Topics(settings.namespace), rejected_end(settings)
+    producer = Producer(producer_config(settings))
+    for raw in (topics.raw_history, topics.raw_bars):
+        producer.produce(topics.rejected, b"bad", raw.encode())
+    assert producer.flush(30) == 0
+    assert rejected_since(settings, end) == 1
     monkeypatch.setattr("streams.rejected.READ_S", 0.0)
     with pytest.raises(BrokerError, match=r"rejected could not be read to its end in 0 s"):
         rejected_since(settings, before)
