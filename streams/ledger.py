@@ -101,7 +101,10 @@ class Ledger:
         return grid.has(symbol, ts_ns, open_ | again)
 
     def join(self, parts: Sequence[BarColumns], symbols: tuple[str, ...]) -> None:
-        """Take the rows of symbols that join; of those that were there nothing is missing."""
+        """Take all rows of symbols that join; their other minutes are missing now, to the close.
+
+        Of those that were there nothing is missing.
+        """
         grid = self.grid
         if not self._is_loaded:
             self._is_loaded = True
@@ -109,6 +112,7 @@ class Ledger:
             grid.status[there] = Status.TRADED
         for rows in parts:
             self._trade(rows)
+        self.settle(grid.session.close_ns, symbols)
 
     def settle(self, clock_ns: int, symbols: tuple[str, ...]) -> None:
         """Call minutes of some symbols missing that are over at a clock and had no bar."""
