@@ -43,7 +43,7 @@ say "installing uv"
     die "could not install uv: look at the lines above; is the package index within reach?"
 
 say "installing the locked dependencies (about 120 packages, a minute or two the first time)"
-if ! VIRTUAL_ENV="$venv" "$venv/bin/uv" pip sync --require-hashes requirements.lock; then
+if ! VIRTUAL_ENV="$venv" "$venv/bin/uv" pip sync --compile-bytecode --require-hashes requirements.lock; then
     say "uv could not install them, trying pip, which reads pip's own configuration"
     "$venv/bin/python" -m pip install --disable-pip-version-check --require-hashes --no-deps -r requirements.lock ||
         die "could not install the dependencies: look at the lines above; is the package index within reach?"
@@ -51,4 +51,7 @@ fi
 # No build isolation: hatchling is in the lock. No dependencies: they are all there.
 VIRTUAL_ENV="$venv" "$venv/bin/uv" pip install --quiet --no-deps --no-build-isolation --editable . ||
     die "could not install the project into $venv: look at the lines above"
+# Every worker is a process of its own: without bytecode each would compile it all at its start, and
+# where PYTHONDONTWRITEBYTECODE is set nobody else ever writes it.
+"$venv/bin/python" -m compileall -q streams schemas sinks || say "some of our code can't be compiled ahead"
 say "$venv is ready"
