@@ -93,7 +93,8 @@ class Replayed:
     seconds
         From the first request to the last row in SessionData.
     transitions_ms
-        From each close to the next open, as the subscriber saw them.
+        What the subscriber waits at each roll: from when it is done with the close, its digest of
+        the session too, until it has the next open.
     digest
         Digest of the final state, from the rows that came.
     watch
@@ -203,6 +204,7 @@ def play(
     ):
         send_command(settings, replace(command, anchor_wall_ns=time.time_ns()))
         for batch in stream.frames():
+            digest.add(batch)
             now = time.monotonic()
             if batch.event == "start":
                 # Committed in one transaction with the first request.
@@ -215,7 +217,6 @@ def play(
                 hits.append(batch.prefetched)
             watch.session = batch.session or watch.session
             bars += batch.rows
-            digest.add(batch)
         while is_done is not None and not is_done(settings):
             time.sleep(SAMPLE_S / 10)
         seconds = time.monotonic() - began

@@ -138,6 +138,8 @@ class Digest:
             known = known_ns(batch.slice_ns, batch.slice_rows, bars.row, len(bars))
             self._chunks.append(_Chunk(batch.symbols, bars, known))
             self.rows += len(bars)
+        if batch.event == "close":
+            self._close()
 
     def final(self) -> str:
         """Return the digest of the final state so far, as hex."""

@@ -84,6 +84,8 @@ def consumer_config(settings: Settings, group: str, **changes: str | float | boo
         "queued.max.messages.kbytes": 65_536,
         "fetch.queue.backoff.ms": 5,
         "fetch.wait.max.ms": 100,
+        # The close of a session, its roll and the next open come with the rows before them.
+        "fetch.message.max.bytes": 8 * 2**20,
         "session.timeout.ms": int(settings.broker_session_timeout_s * 1000),
         "heartbeat.interval.ms": int(settings.broker_session_timeout_s * 1000) // 3,
     }

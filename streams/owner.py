@@ -242,20 +242,24 @@ class Owner:
             self._passed = max(self._passed, await asyncio.to_thread(ask))
 
     async def _may_open(self) -> bool:
+        """Tell whether the readers are far enough for the next session to open.
+
+        While one plays, that is what is known of them; between two it is asked for.
+        """
         command = self._command
-        if not self._shard.is_waiting or command is None or not command.readers:
-            return True
         needed = self._shard.readers_needed_at
-        if needed > max(self._passed, 0):
-            self._look_ahead()
-            if self._asking is not None:
-                await self._asking
-            if self._passed < needed and not self._is_held:
-                readers = ", ".join(command.readers)
-                log.info("shard %d waits for its readers (%s)", self._number, readers)
-            self._is_held = self._passed < needed
-            return not self._is_held
-        return True
+        if command is None or not command.readers or needed <= max(self._passed, 0):
+            return True
+        if not self._shard.is_waiting:
+            return False
+        self._look_ahead()
+        if self._asking is not None:
+            await self._asking
+        if self._passed < needed and not self._is_held:
+            readers = ", ".join(command.readers)
+            log.info("shard %d waits for its readers (%s)", self._number, readers)
+        self._is_held = self._passed < needed
+        return not self._is_held
 
     async def _tidy_up(self, release: Release | None) -> None:
         if release is not None:
@@ -270,7 +274,7 @@ class Owner:
         wait_s = LONGEST_WAIT_S
         if due_ns is not None:
             wait_s = min(max((due_ns - time.time_ns()) / SECOND_NS, 0.0), LONGEST_WAIT_S)
-        if not may_open:
+        if not may_open and self._shard.is_waiting:
             wait_s = GATE_WAIT_S
         try:
             async with asyncio.timeout(wait_s):

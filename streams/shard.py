@@ -201,7 +201,7 @@ class Shard:
         if self.tape.phase == "waiting":
             release = self._open(plan, wall_ns) if may_open else None
         else:
-            release = self._play(plan, wall_ns)
+            release = self._play(plan, wall_ns, may_open=may_open)
         return release or self._tell(plan)
 
     # The steps of a run.
@@ -249,9 +249,17 @@ class Shard:
         ]
 
     def _open(self, plan: Plan, wall_ns: int) -> Release | None:
+        frames = self._opening(plan, wall_ns)
+        return self._release(frames) if frames else None
+
+    def _opening(self, plan: Plan, wall_ns: int) -> list[Frame]:
+        """Return the frames that open the session that comes, if it may open now.
+
+        The open frame is the last of its release: what comes behind it carries its offset.
+        """
         tape, held = self.tape, self._held
         if plan.clock_ns(tape.number, wall_ns) is None:
-            return None
+            return []
         reason = why_incomplete(
             held.buffer(plan, tape.number),
             held.ledgers.get(tape.number),
@@ -259,7 +267,7 @@ class Shard:
             plan.command.session_timeout_s,
         )
         if reason is None:
-            return None
+            return []
         tape.incomplete, tape.reason = bool(reason), reason
         ledger = held.ledger_at_open(plan, tape.number)
         minutes = None if ledger is None else ledger.all()
@@ -268,9 +276,9 @@ class Shard:
         tape.phase, tape.clock_ns = "opened", plan.sessions[tape.number].open_ns
         tape.open_offset = -1
         frames.append(self._frame(plan, "open", minutes=minutes))
-        return self._release(frames)
+        return frames
 
-    def _play(self, plan: Plan, wall_ns: int) -> Release | None:
+    def _play(self, plan: Plan, wall_ns: int, *, may_open: bool) -> Release | None:
         tape, held = self.tape, self._held
         buffer = held.buffer(plan, tape.number)
         # The wall clock may be set back, and commands come with anchors of other shards' clocks.
@@ -291,7 +299,12 @@ class Shard:
         if until_ns == close_ns and tape.clock_ns < close_ns:
             tape.clock_ns = close_ns
             frames.append(self._frame(plan, "rows"))
-        requests = self._close(plan, frames, wall_ns) if until_ns == close_ns else ()
+        requests: tuple[DataRequest, ...] = ()
+        if until_ns == close_ns:
+            requests = self._close(plan, frames, wall_ns)
+            # Readers see the close and the open with one commit if all is there by now.
+            if may_open and self.is_waiting and self._held.is_complete(plan, tape.number):
+                frames += self._opening(plan, wall_ns)
         return self._release(frames, requests)
 
     def _rows(self, plan: Plan, fresh: BarColumns, due: Longs, until_ns: int) -> list[Frame]:
