@@ -91,7 +91,7 @@ def _joined(parts: Sequence[Part]) -> Part:
     """Return parts as one, with all columns; slices that go on are put together."""
     rows = sum(len(part.columns["ts_ns"]) for part in parts)
     if len(parts) == 1 or not any(BEFORE[0] in part.columns for part in parts):
-        before = {name: np.broadcast_to(np.nan, rows) for name in BEFORE}
+        before = dict.fromkeys(BEFORE, np.broadcast_to(np.nan, rows))
     else:
         before = {}
     if len(parts) == 1:

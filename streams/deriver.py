@@ -16,6 +16,7 @@ from streams.derived import Part, minutes_of
 from streams.derived_frames import Piece, pieces
 from streams.derived_session import DerivedSession, Parts
 from streams.errors import HoleError
+from streams.topics import room_of
 
 __all__ = ["Deriver"]
 
@@ -267,8 +268,7 @@ class Deriver:
             track.is_waiting = event == "open"
 
     def _rows_frames(self, track: _Track, item: _Item, parts: Sequence[Part]) -> Iterator[Frame]:
-        symbols_bytes = sum(len(symbol.encode()) + 2 for symbol in item.frame.symbols)
-        cut = list(pieces(parts, symbols_bytes=symbols_bytes))
+        cut = list(pieces(parts, symbols_bytes=room_of(item.frame.symbols)))
         for piece in cut[:-1]:
             clock_ns = track.clock_ns if piece.clock_ns is None else piece.clock_ns
             yield self._frame(track, item, clock_ns, piece)

@@ -21,7 +21,7 @@ from streams.frames import ENVELOPE_BYTES
 from streams.intervals import MINUTE_NS
 from streams.merge import Index, ready_ns
 from streams.minute_bars import MinuteBars
-from streams.topics import MESSAGE_BYTES
+from streams.topics import MESSAGE_BYTES, room_of
 
 __all__ = ["end_of", "frames_of"]
 
@@ -95,7 +95,7 @@ def frames_of(
     of_sources = np.zeros(len(day.symbols), np.bool_)
     of_sources[bars.symbol[bars.source > 0]] = True
     shown = bars if BASE in command.historical else bars.take(slice(0, 0))
-    room = message_bytes - ENVELOPE_BYTES - sum(len(name.encode()) + 2 for name in day.symbols)
+    room = message_bytes - ENVELOPE_BYTES - room_of(day.symbols)
     parts: list[Frame] = []
     for where in (~of_sources, of_sources):
         used = np.unique(bars.source[where[bars.symbol]])

@@ -15,7 +15,7 @@ from schemas.records import Command, DataRequest, Longs
 from streams.calendar import Session, sessions_between
 from streams.coverage import expected_ends
 from streams.intervals import interval_ns
-from streams.topics import shards_of
+from streams.topics import room_of, shards_of
 
 __all__ = ["Plan", "plan_of"]
 
@@ -91,10 +91,10 @@ class Plan:
         """Return the label of a session; empty for a number below 0."""
         return self.sessions[number].label if number >= 0 else ""
 
-    @cached_property
+    @property
     def symbols_bytes(self) -> int:
         """Room that the symbols take in a frame."""
-        return sum(len(symbol.encode()) + 2 for symbol in self.symbols)
+        return room_of(self.symbols)
 
     def request(self, number: int, is_now: bool) -> DataRequest:
         """Return the question for the rows of a session, all symbols of the shard."""

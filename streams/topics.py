@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from aiokafka.partitioner import murmur2
 
-__all__ = ["MESSAGE_BYTES", "PARTITIONER", "SYMBOL_BYTES", "Topics", "shard_of", "shards_of"]
+__all__ = [
+    "MESSAGE_BYTES",
+    "PARTITIONER",
+    "SYMBOL_BYTES",
+    "Topics",
+    "room_of",
+    "shard_of",
+    "shards_of",
+]
 
 PARTITIONER = "murmur2_random"
 """librdkafka's name of Java's default partitioner: every producer on raw topics sets it."""
@@ -17,6 +26,12 @@ MESSAGE_BYTES = 900_000
 
 SYMBOL_BYTES = 32
 """Longest symbol, in bytes of UTF-8."""
+
+
+@lru_cache(maxsize=64)
+def room_of(symbols: tuple[str, ...]) -> int:
+    """Return the bytes that a list of symbols takes in a frame: asked with every frame."""
+    return sum(len(symbol.encode()) + 2 for symbol in symbols)
 
 
 @dataclass(frozen=True, slots=True)
