@@ -6,6 +6,7 @@ tape stands, and not only what was asked for.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from schemas import Command, Frame
+from schemas.records import Longs
 from streams.calendar import Session, sessions_between, zone_of
 from streams.control import latest_command, send_command, sought_run
 from streams.coverage import expected_ends
@@ -22,11 +24,13 @@ from streams.delivery import FrameReader
 from streams.errors import CalendarError, CommandError, ConfigError
 from streams.intervals import interval_ns
 from streams.settings import Settings, load
+from streams.topics import shards_of
 
-__all__ = ["Controls", "TapeState"]
+__all__ = ["Controls", "TapeState", "place_of"]
 
 ANSWER_S = 10.0
 POLL_S = 0.01
+_PLACE = r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ class Controls:
         if command.paused:
             msg = f"run {command.run} is paused already: `sessiontape resume` goes on"
             raise CommandError(msg)
-        anchor = _anchor(frames)
+        anchor = _anchor(command, frames)
         state = self._ask(command, "pause", _is_paused, paused=True, **anchor)
         return state if state.waits_for else self._level(state)
 
@@ -141,7 +145,7 @@ class Controls:
         if not command.paused:
             msg = f"run {command.run} is not paused"
             raise CommandError(msg)
-        return self._ask(command, "resume", _is_told, paused=False, **_anchor(frames))
+        return self._ask(command, "resume", _is_told, paused=False, **_anchor(command, frames))
 
     def speed(self, factor: float) -> TapeState:
         """Change the speed: tape seconds a wall second, 0 for as fast as it goes.
@@ -157,7 +161,7 @@ class Controls:
             msg = f"{factor} is no speed: max, or a number above 0"
             raise ConfigError(msg)
         command, frames = self._on()
-        return self._ask(command, "speed", _is_told, speed=factor, **_anchor(frames))
+        return self._ask(command, "speed", _is_told, speed=factor, **_anchor(command, frames))
 
     def step(self, slices: int = 1) -> TapeState:
         """Play the next slices of a paused run, over all shards, and pause behind them.
@@ -176,7 +180,7 @@ class Controls:
         if not command.paused:
             msg = f"run {command.run} is not paused: `sessiontape pause` first"
             raise CommandError(msg)
-        clock_ns = max(frame.clock_ns for frame in frames)
+        clock_ns = _clock_ns(command, frames)
         ends = _ends(command)
         behind = int(np.searchsorted(ends, clock_ns, "right"))
         if behind == len(ends):
@@ -194,9 +198,8 @@ class Controls:
     def seek(self, to: str | int) -> TapeState:
         """Begin anew at a session or a time, at the speed of the run, paused if it is.
 
-        A new run begins at the open of that session and plays up to the time as fast as it goes:
-        the state there is that of a run that came by. At full speed there is no time to stop at,
-        unless it is paused.
+        A new run plays from the open of that session up to the time as fast as it goes: the state
+        there is that of a run that came by. At full speed there is no time to stop at.
 
         Parameters
         ----------
@@ -277,12 +280,14 @@ class Controls:
     def _level(self, state: TapeState) -> TapeState:
         """Let every shard go on to the clock of the furthest: they paused one by one."""
         command, frames = self._on()
-        clocks = {frame.clock_ns for frame in frames}
-        if len(clocks) < 2:
+        target_ns = _clock_ns(command, frames)
+        if all(_is_at(frame, target_ns) for frame in _counting(command, frames)):
             return state
-        target_ns = max(clocks)
         return self._ask(
-            command, "pause", lambda frame, _: frame.clock_ns >= target_ns, **_anchor(frames)
+            command,
+            "pause",
+            lambda frame, _: _is_paused(frame, command) and _is_at(frame, target_ns),
+            **_anchor(command, frames),
         )
 
     def _state(self, command: Command, waits: Sequence[int]) -> TapeState:
@@ -308,17 +313,7 @@ def place_of(command: Command, to: str | int) -> tuple[Session, int]:
     CommandError
         It is none, or lies outside the run.
     """
-    zone = zone_of(command.calendar)
-    try:
-        is_day = isinstance(to, str) and len(to) == len("YYYY-MM-DD")
-        if isinstance(to, int):
-            at = pd.Timestamp(to, tz="UTC").tz_convert(zone)
-        else:
-            at = pd.Timestamp(to)
-            at = at.tz_localize(zone) if at.tzinfo is None else at.tz_convert(zone)
-    except ValueError as exc:
-        msg = f"{to!r} is no place on the tape: YYYY-MM-DD or YYYY-MM-DDTHH:MM"
-        raise CommandError(msg) from exc
+    at, is_day = _moment(command.calendar, to)
     try:
         if is_day:
             label = at.strftime("%Y-%m-%d")
@@ -340,21 +335,56 @@ def place_of(command: Command, to: str | int) -> tuple[Session, int]:
     return found, found.open_ns if is_day else max(at.value, found.open_ns)
 
 
-def _anchor(frames: Sequence[Frame]) -> dict[str, int]:
-    return {
-        "anchor_clock_ns": max(frame.clock_ns for frame in frames),
-        "anchor_wall_ns": time.time_ns(),
-    }
+def _moment(calendar: str, to: str | int) -> tuple[pd.Timestamp, bool]:
+    """Return a place as a time in the calendar's zone, and whether it is a session's label."""
+    zone = zone_of(calendar)
+    if not isinstance(to, str):
+        return pd.Timestamp(int(to), tz="UTC").tz_convert(zone), False
+    try:
+        at = pd.Timestamp(to if re.fullmatch(_PLACE, to) else "no place")
+    except ValueError as exc:
+        msg = f"{to!r} is no place on the tape: YYYY-MM-DD or YYYY-MM-DDTHH:MM"
+        raise CommandError(msg) from exc
+    is_day = "T" not in to
+    return at.tz_localize(zone) if at.tzinfo is None else at.tz_convert(zone), is_day
 
 
-def _ends(command: Command) -> Any:
+def _counting(command: Command, frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Return the frames of the shards that have something to play, all where none has.
+
+    Those without symbols run ahead of the others, and may be at the end long before them.
+    """
+    names = shards_of(command.symbols, frames[0].shards)
+    playing = [frame for frame in frames if names[frame.shard] and frame.event != "end"]
+    return playing or frames
+
+
+def _clock_ns(command: Command, frames: Sequence[Frame]) -> int:
+    """Return where the clock of a run stands, or is to stand: of a seek the shards may be short."""
+    clock_ns = max(frame.clock_ns for frame in _counting(command, frames))
+    is_bound = command.paused or command.speed > 0
+    return max(clock_ns, command.anchor_clock_ns) if is_bound else clock_ns
+
+
+def _anchor(command: Command, frames: Sequence[Frame]) -> dict[str, int]:
+    return {"anchor_clock_ns": _clock_ns(command, frames), "anchor_wall_ns": time.time_ns()}
+
+
+def _is_at(frame: Frame, clock_ns: int) -> bool:
+    """Tell whether a shard has come to a clock; a session that is to open there may be closed."""
+    is_before = frame.event == "roll" or frame.waiting
+    return frame.clock_ns >= clock_ns or (is_before and frame.open_ns >= clock_ns)
+
+
+def _ends(command: Command) -> Longs:
     sessions = sessions_between(command.calendar, command.start, command.end, command.hours)
     length = interval_ns(command.interval)
     return np.concatenate([expected_ends(session, length) for session in sessions])
 
 
 def _follows(frame: Frame, asked: Command, is_done: Callable[[Frame, Command], bool]) -> bool:
-    return frame.event == "end" or (frame.command >= asked.version and is_done(frame, asked))
+    # By what it says, not by the version: a shard that stands so already says nothing more.
+    return frame.event == "end" or is_done(frame, asked)
 
 
 def _is_paused(frame: Frame, _: Command) -> bool:

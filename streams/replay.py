@@ -227,36 +227,32 @@ class _Run:
             run=new_run(),
             readers=(*stack.readers, group_of(settings)),
         )
-        rejected_from = rejected_end(settings)
         start: Start = "now"
-        is_sent = False
         sought: Command | None = command
-        while sought is not None:
-            command = sought
-            with self._stream(command, start) as stream:
-                stream.commit()
-                began_s = time.monotonic()
-                if not is_sent:
-                    send_command(settings, replace(command, anchor_wall_ns=time.time_ns()))
-                    is_sent = True
-                try:
-                    sought = self._read(stream, command, began_s)
-                except BaseException:
-                    # The namespace is not left with a run that nobody reads.
-                    with suppress(SessiontapeError):
-                        stack.check()
-                        _stop(settings, command)
-                    raise
-                elapsed_s = time.monotonic() - began_s
-                with suppress(BrokerError):
+        try:
+            while sought is not None:
+                if sought is not command:
+                    days = (sought.calendar, sought.start, sought.end, sought.hours)
+                    self._begin(sessions_between(*days))
+                rejected_from, is_first, command = rejected_end(settings), start == "now", sought
+                with self._stream(command, start) as stream:
                     stream.commit()
-                start = stream.position
-            if sought is not None:
-                days = (sought.calendar, sought.start, sought.end, sought.hours)
-                self._begin(sessions_between(*days))
+                    began_s = time.monotonic()
+                    if is_first:
+                        send_command(settings, replace(command, anchor_wall_ns=time.time_ns()))
+                    sought = self._read(stream, command, began_s)
+                    elapsed_s = time.monotonic() - began_s
+                    with suppress(BrokerError):
+                        stream.commit()
+                    start = stream.position
+        except BaseException:
+            # The namespace is not left with a run that nobody reads.
+            with suppress(SessiontapeError):
+                stack.check()
+                _stop(settings, lambda run: is_one_replay(run, command.run))
+            raise
         self._drain(command)
-        rejected = rejected_since(settings, rejected_from)
-        return self._result(command, elapsed_s, rejected)
+        return self._result(command, elapsed_s, rejected_since(settings, rejected_from))
 
     def _stream(self, command: Command, start: Start) -> SessionStream:
         return SessionStream(
@@ -287,7 +283,7 @@ class _Run:
                     return None
                 if _gives_up(command, batch) and not is_given_up:
                     is_given_up = True
-                    _stop(self._settings, command)
+                    _stop(self._settings, command.run.__eq__)
                 heard_s = now_s
             self._stack.check()
             now_s = time.monotonic()
@@ -397,8 +393,8 @@ def _is_behind(committed: Mapping[int, int | None], wanted: Mapping[int, int]) -
     return any((committed[shard] or 0) < offset for shard, offset in wanted.items())
 
 
-def _stop(settings: Settings, command: Command) -> None:
+def _stop(settings: Settings, is_ours: Callable[[str], bool]) -> None:
     latest = latest_command(settings)
-    if latest is not None and latest.run == command.run:
+    if latest is not None and is_ours(latest.run):
         stopped = replace(latest, version=latest.version + 1, action="stop", stopped=True)
         send_command(settings, stopped)

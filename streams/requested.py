@@ -67,6 +67,8 @@ def requests_of(settings: Settings, shard: int, command: Command) -> list[Sent]:
 
 def _begin(consumer: Consumer, topic: str, shard: int, command: Command) -> TopicPartition:
     """Return where to begin: before the first request that the run can have sent."""
-    since_ms = max(command.anchor_wall_ns // 1_000_000 - EARLIER_S * 1000, 0)
+    # Commands in mid-run move the anchor: then the run may have begun at any time.
+    began_ns = command.anchor_wall_ns if command.action in ("start", "seek") else 0
+    since_ms = max(began_ns // 1_000_000 - EARLIER_S * 1000, 0)
     place = TopicPartition(topic, shard, since_ms)
     return consumer.offsets_for_times([place], TIMEOUT_S)[0]

@@ -60,8 +60,13 @@ class Merger:
     def add(self, frame: Frame, offset: int) -> None:
         """Take the next frame of its shard, which stands at ``offset``."""
         shard = self._shards[frame.shard]
+        if self._run and frame.run != self._run:
+            # Of a run behind ours, nothing is passed: who goes on with that begins there.
+            if frame.command <= self._runs.get(self._run, FAR):
+                shard.next_offset = offset + 1
+            return
         shard.next_offset = offset + 1
-        if (self._run and frame.run != self._run) or _is_of_others(frame):
+        if _is_of_others(frame):
             return
         skip = self._skip
         if skip is not None and skip.begun is not None and frame.shard in skip.begun:

@@ -278,7 +278,6 @@ class SessionStream:
             if self._is_closed:
                 return False
             came = self._trailing is not None and self._trailing.poll(self._whole_run)
-            self._let_go_of_past()
             try:
                 delivered = self._reader.poll(0.0 if came else timeout_s)
             except HoleError:
@@ -294,12 +293,6 @@ class SessionStream:
             if not self._ready:
                 self._note_if_caught_up()
             return came or bool(delivered)
-
-    def _let_go_of_past(self) -> None:
-        """Close what has told all it had to tell, if no other run is waited for."""
-        trailing = self._trailing
-        if trailing is not None and self._until == "end" and trailing.is_over(self._whole_run):
-            trailing.close()
 
     def _hand_on_past(self) -> None:
         """Hand on the sessions from before the run that are whole by now."""

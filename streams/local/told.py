@@ -147,6 +147,7 @@ class _Tape:
         there = [one.frame for one in last.values() if one is not None]
         newest = max(there, key=lambda frame: frame.command, default=None)
         run = "" if newest is None else newest.run
+        self._version = -1 if newest is None else newest.command
         self._chronicle = Chronicle(run, _sessions(latest_command(self._settings), run), self._only)
         starts = self._reader.starts()
         # What became of gaps before a session opened stands behind the open of the one before.
@@ -176,6 +177,9 @@ class _Tape:
             self._begin()  # it was cut while we read: what is left begins later
             return
         for one in delivered:
+            if one.frame.event == "start" and one.frame.command > self._version:
+                self._begin()  # another run has taken the place of ours: somebody sought, say
+                return
             self._chronicle.fold(one.frame)
             if one.offset >= self._until.get(one.frame.shard, one.offset + 1):
                 del self._until[one.frame.shard]

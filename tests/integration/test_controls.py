@@ -128,15 +128,20 @@ def test_seek_there_and_back_gives_the_rows_of_a_run_that_came_by(
     assert stand_still(tape, 0.5)
     expected = expected_rows(SOURCE, "XNYS", DAYS[1].label, END)
     assert tape.rows("run.2") == expected[: 6 * len(there)]
+    # At once, before anything of it is loaded: the place that was sought counts.
+    assert controls.seek(noon).run == "run.3"
+    assert controls.step().clock_ns == there[-1] + MINUTE_NS
+    # It stands so already: nobody has to say so again.
+    assert controls.speed(600.0).waits_for == ()
 
     back = controls.seek(DAYS[0].label)
-    assert (back.run, back.session, back.clock_ns) == ("run.3", "", DAYS[0].open_ns)
+    assert (back.run, back.session, back.clock_ns) == ("run.4", "", DAYS[0].open_ns)
     tape.until(lambda: clocks(tape) == {DAYS[0].open_ns}, "the start of both shards")
     assert stand_still(tape, 0.5)
     controls.resume()
     controls.speed(0.0)
-    tape.play("run.3")
-    assert tape.rows("run.3") == expected_rows(SOURCE, "XNYS", START, END)
+    tape.play("run.4")
+    assert tape.rows("run.4") == expected_rows(SOURCE, "XNYS", START, END)
 
 
 def test_stop_ends_the_run_where_it_stands(tape: Tape, controls: Controls) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
 
+from schemas import Frame
 from streams.control import is_one_replay, sought_run
-from streams.controls import place_of
+from streams.controls import _clock_ns, _is_at, place_of
 from streams.errors import CommandError
-from tests.unit.streams.shards import command
+from streams.topics import shard_of
+from tests.unit.streams.shards import Stage, command
 
 PLAIN = command(hours="regular")
 
@@ -25,6 +30,7 @@ def ns(text: str) -> int:
         ("2024-11-29T10:00:30", "2024-11-29", "2024-11-29T15:00:30Z"),
         ("2024-11-29T16:00+01:00", "2024-11-29", "2024-11-29T15:00Z"),
         (ns("2024-11-29T15:00Z"), "2024-11-29", "2024-11-29T15:00Z"),
+        (np.int64(ns("2024-11-29T15:00Z")), "2024-11-29", "2024-11-29T15:00Z"),
         # Between two sessions, and behind an early close.
         ("2024-11-28T12:00", "2024-11-29", "2024-11-29T14:30Z"),
         ("2024-11-29T13:00", "2024-12-02", "2024-12-02T14:30Z"),
@@ -55,6 +61,10 @@ def test_of_a_calendar_without_a_break_every_time_is_a_place() -> None:
         ("2025-06-02T12:00", "it ends with session 2024-12-02"),
         ("2024-13-01", "is no place on the tape"),
         ("noon", "is no place on the tape"),
+        ("now", "is no place on the tape"),
+        ("", "is no place on the tape"),
+        ("nat", "is no place on the tape"),
+        ("03/04/2024", "is no place on the tape"),
     ],
 )
 def test_what_is_no_place_is_said(to: str, says: str) -> None:
@@ -66,3 +76,40 @@ def test_runs_of_one_replay_are_counted() -> None:
     assert [sought_run("a"), sought_run("a.2"), sought_run("a.9")] == ["a.2", "a.3", "a.10"]
     assert is_one_replay("a", "a.3")
     assert not is_one_replay("a.2", "b.2")
+
+
+def frames(*stands: tuple[str, int]) -> list[Frame]:
+    """Last frames of shards, by event and clock."""
+    stage = Stage()
+    stage.run()
+    return [
+        replace(stage.tape[0], shard=n, shards=len(stands), event=event, clock_ns=clock_ns)
+        for n, (event, clock_ns) in enumerate(stands)
+    ]
+
+
+def test_the_clock_is_that_of_the_furthest_shard_that_has_something_to_play() -> None:
+    full, bare = sorted({shard_of(name, 2): name for name in ("AA", "BB", "CC", "DD")}.items())
+    both = command(symbols=(full[1], bare[1]))
+    assert _clock_ns(both, frames(("rows", 5), ("rows", 7))) == 7
+    assert _clock_ns(both, frames(("rows", 5), ("end", 9))) == 5
+    assert _clock_ns(both, frames(("end", 9), ("end", 9))) == 9
+    one = command(symbols=(full[1],))
+    assert _clock_ns(one, frames(("rows", 5), ("rows", 9))) == 5
+
+
+def test_a_place_that_was_sought_counts_before_the_shards_are_there() -> None:
+    there = frames(("start", 5))
+    assert _clock_ns(command(anchor_clock_ns=8, paused=True), there) == 8
+    assert _clock_ns(command(anchor_clock_ns=8, speed=60.0), there) == 8
+    assert _clock_ns(command(anchor_clock_ns=8), there) == 5, "as fast as it goes: no place"
+
+
+def test_a_shard_before_an_open_stands_at_it() -> None:
+    (rows,) = frames(("rows", 5))
+    assert _is_at(rows, 5)
+    assert not _is_at(rows, 6)
+    (roll,) = frames(("roll", 5))
+    assert _is_at(replace(roll, open_ns=6), 6)
+    assert not _is_at(replace(roll, open_ns=6), 7)
+    assert _is_at(replace(rows, waiting=True, open_ns=6), 6)

@@ -282,6 +282,25 @@ def test_a_run_that_was_broken_off_gives_way_to_the_next() -> None:
     assert digests(only.drain()) == digests(second)
 
 
+def test_who_reads_one_run_stands_at_the_next_when_that_takes_its_place() -> None:
+    """Also where frames of the next came before the last of ours on another shard."""
+    tape = Tape(shards=2)
+    tape.start()
+    day = full_day(6, 3)
+    for shard in range(2):
+        tape.put(tape.event(shard, "open", day))
+    first = [list(frames) for frames in tape.frames]
+    tape.run, tape.command = "run-2", 2
+    tape.start()
+    tape.day(day)
+    merger = Merger(2, run="run-1")
+    for delivered in [*tape.frames[0], *first[1]]:
+        merger.add(delivered.frame, delivered.offset)
+    last = merger.drain()[-1]
+    assert (last.event, last.run) == ("open", "run-1")
+    assert dict(last.position.items()) == {s: first[s][-1].offset + 1 for s in range(2)}
+
+
 def test_events_come_once_with_what_any_shard_says() -> None:
     tape = Tape(shards=2)
     day = full_day(6, 1)
