@@ -6,31 +6,29 @@ tape stands, and not only what was asked for.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 
 from schemas import Command, Frame
 from schemas.records import Longs
-from streams.calendar import Session, sessions_between, zone_of
+from streams.calendar import sessions_between
 from streams.control import latest_command, send_command, sought_run
 from streams.coverage import expected_ends
 from streams.delivery import FrameReader
-from streams.errors import CalendarError, CommandError, ConfigError
+from streams.errors import CommandError, ConfigError
 from streams.intervals import interval_ns
+from streams.places import place_of
 from streams.settings import Settings, load
 from streams.topics import shards_of
 
-__all__ = ["Controls", "TapeState", "place_of"]
+__all__ = ["Controls", "TapeState", "run_that_is_on"]
 
 ANSWER_S = 10.0
 POLL_S = 0.01
-_PLACE = r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,19 +235,11 @@ class Controls:
 
     def _on(self) -> tuple[Command, list[Frame]]:
         """Return the command that counts, and the last frames of its run, if it is on."""
-        command = latest_command(self._settings)
-        if command is None or command.stopped:
-            raise _no_run(self._settings)
-        frames = [frame for frame in self._last() if frame.run == command.run]
-        if len(frames) == len(self._reader.shards) and all(f.event == "end" for f in frames):
-            raise _no_run(self._settings)
+        command, frames = run_that_is_on(self._settings, self._reader)
         if not frames:
             msg = f"run {command.run} has not begun: is its stack up (`sessiontape status`)?"
             raise CommandError(msg)
         return command, frames
-
-    def _last(self) -> list[Frame]:
-        return [one.frame for one in self._reader.last().values() if one is not None]
 
     def _ask(
         self,
@@ -267,7 +257,7 @@ class Controls:
             raise CommandError(msg)
         deadline_s = time.monotonic() + ANSWER_S
         while True:
-            frames = {frame.shard: frame for frame in self._last() if frame.run == asked.run}
+            frames = {frame.shard: frame for frame in _last_of(self._reader, asked.run)}
             waits = [
                 shard
                 for shard in self._reader.shards
@@ -291,7 +281,7 @@ class Controls:
         )
 
     def _state(self, command: Command, waits: Sequence[int]) -> TapeState:
-        frames = [frame for frame in self._last() if frame.run == command.run]
+        frames = _last_of(self._reader, command.run)
         is_over = bool(frames) and all(frame.event == "end" for frame in frames)
         slowest = min(frames, key=lambda frame: frame.clock_ns, default=None)
         state = "paused" if command.paused else "running"
@@ -305,48 +295,27 @@ class Controls:
         )
 
 
-def place_of(command: Command, to: str | int) -> tuple[Session, int]:
-    """Return the session of a place to seek to, and the clock there.
+def run_that_is_on(settings: Settings, reader: FrameReader) -> tuple[Command, list[Frame]]:
+    """Return the command that counts, and the last frames of its run; none before it begins.
 
     Raises
     ------
     CommandError
-        It is none, or lies outside the run.
+        No run is on.
     """
-    at, is_day = _moment(command.calendar, to)
-    try:
-        if is_day:
-            label = at.strftime("%Y-%m-%d")
-            (session,) = sessions_between(command.calendar, label, label, command.hours)
-            sessions: Sequence[Session] = (session,)
-        else:
-            # A session may be labelled by another day than that of its open.
-            first = (at - pd.Timedelta(days=2)).strftime("%Y-%m-%d")
-            is_behind = first > command.end
-            days = (command.calendar, first, command.end, command.hours)
-            sessions = () if is_behind else sessions_between(*days)
-    except CalendarError as exc:
-        msg = f"run {command.run} can't go to {to}: {exc}"
-        raise CommandError(msg) from exc
-    found = next((s for s in sessions if is_day or s.close_ns > at.value), None)
-    if found is None or found.label > command.end:
-        msg = f"run {command.run} can't go to {to}: it ends with session {command.end}"
-        raise CommandError(msg)
-    return found, found.open_ns if is_day else max(at.value, found.open_ns)
+    command = latest_command(settings)
+    if command is None or command.stopped:
+        raise _no_run(settings)
+    frames = _last_of(reader, command.run)
+    if len(frames) == len(reader.shards) and all(frame.event == "end" for frame in frames):
+        raise _no_run(settings)
+    return command, frames
 
 
-def _moment(calendar: str, to: str | int) -> tuple[pd.Timestamp, bool]:
-    """Return a place as a time in the calendar's zone, and whether it is a session's label."""
-    zone = zone_of(calendar)
-    if not isinstance(to, str):
-        return pd.Timestamp(int(to), tz="UTC").tz_convert(zone), False
-    try:
-        at = pd.Timestamp(to if re.fullmatch(_PLACE, to) else "no place")
-    except ValueError as exc:
-        msg = f"{to!r} is no place on the tape: YYYY-MM-DD or YYYY-MM-DDTHH:MM"
-        raise CommandError(msg) from exc
-    is_day = "T" not in to
-    return at.tz_localize(zone) if at.tzinfo is None else at.tz_convert(zone), is_day
+def _last_of(reader: FrameReader, run: str) -> list[Frame]:
+    """Return the last frame of each shard, of those that are in a run."""
+    last = (one.frame for one in reader.last().values() if one is not None)
+    return [frame for frame in last if frame.run == run]
 
 
 def _counting(command: Command, frames: Sequence[Frame]) -> Sequence[Frame]:

@@ -63,7 +63,7 @@ class ReplayResult:
         Share of rolls at which the session to come was complete before the close of the one
         before, 0 to 1; None without a roll.
     transition_ms
-        p50, p99 and max of the wall time from a close to the next open; None without a roll.
+        p50, p99 and max of what a reader waits at a roll; None without a roll.
     digest, digest_as_known
         See ``streams.digest``.
     incomplete

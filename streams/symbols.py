@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from schemas import Command
-from streams.control import latest_command, send_command
+from streams.control import send_command
+from streams.controls import run_that_is_on
 from streams.delivery import Delivered, FrameReader
 from streams.errors import CommandError
 from streams.settings import Settings
@@ -28,7 +29,7 @@ def symbol_states(settings: Settings) -> dict[str, str]:
         No run is on.
     """
     with FrameReader(settings) as reader:
-        command = _command(settings, reader)
+        command, _ = run_that_is_on(settings, reader)
         active = set(_in_frames(reader, command.run))
     states = dict.fromkeys(active - set(command.symbols), "leaving")
     states |= {name: "active" if name in active else "joining" for name in command.symbols}
@@ -47,7 +48,7 @@ def change_symbols(
         too long, or there are too many.
     """
     with FrameReader(settings) as reader:
-        command = _command(settings, reader)
+        command, _ = run_that_is_on(settings, reader)
     has = set(command.symbols)
     if there := sorted(has.intersection(add)):
         msg = f"run {command.run} has {', '.join(there)} already"
@@ -61,20 +62,6 @@ def change_symbols(
     changed = replace(command, version=command.version + 1, symbols=tuple(sorted(symbols)))
     send_command(settings, changed)
     return changed
-
-
-def _command(settings: Settings, reader: FrameReader) -> Command:
-    """Return the command that counts, if its run is on."""
-    command = latest_command(settings)
-    is_on = command is not None and not command.stopped
-    if command is not None and is_on:
-        frames = [one.frame for one in reader.last().values() if one is not None]
-        ended = [frame.run == command.run and frame.event == "end" for frame in frames]
-        is_on = not (len(ended) == len(reader.shards) and all(ended))
-    if command is None or not is_on:
-        msg = f"no run is on in namespace {settings.namespace}: start one, or name another"
-        raise CommandError(msg)
-    return command
 
 
 def _in_frames(reader: FrameReader, run: str) -> list[str]:

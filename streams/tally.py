@@ -168,7 +168,8 @@ class Tally:
     incomplete
         Sessions without complete coverage.
     transitions_s
-        Wall time from each session's close to the next one's open.
+        What the reader waited at each roll: from when it was done with the close, its digest too,
+        until it had the next open.
     rolls, hits
         Rolls, and those at which the session to come was complete before this one closed.
     """
@@ -186,7 +187,7 @@ class Tally:
     _closed_s: float | None = None
 
     def add(self, batch: Batch, wall_s: float) -> None:
-        """Take the next batch, which was applied at ``wall_s``."""
+        """Take the next batch, with which the reader was done at ``wall_s``."""
         if batch.event == "open":
             if self._closed_s is not None:
                 self.transitions_s.append(wall_s - self._closed_s)

@@ -10,8 +10,9 @@ import pytest
 
 from schemas import Frame
 from streams.control import is_one_replay, sought_run
-from streams.controls import _clock_ns, _is_at, place_of
+from streams.controls import _clock_ns, _is_at
 from streams.errors import CommandError
+from streams.places import place_of
 from streams.topics import shard_of
 from tests.unit.streams.shards import Stage, command
 

@@ -62,9 +62,16 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 def test_what_was_fetched_before_a_partition_is_held_still_comes(settings: Settings) -> None:
     place, other = TP("tape.raw.bars", 0), TP("tape.raw.bars", 1)
     record = SimpleNamespace(
-        topic=place.topic, partition=0, timestamp=0, timestamp_type=0, headers=(), key=b"",
-        checksum=None, serialized_key_size=0, serialized_value_size=1,
-    )  # fmt: skip
+        topic=place.topic,
+        partition=0,
+        timestamp=0,
+        timestamp_type=0,
+        headers=(),
+        key=b"",
+        checksum=None,
+        serialized_key_size=0,
+        serialized_value_size=1,
+    )
     records = [SimpleNamespace(**vars(record), offset=offset, value=b"1") for offset in range(5)]
 
     async def fetched(consumer: Any) -> list[int]:

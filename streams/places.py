@@ -1,0 +1,60 @@
+"""Places of a run that a person names: a session, or a time in the calendar's zone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+
+from schemas import Command
+from streams.calendar import Session, sessions_between, zone_of
+from streams.errors import CalendarError, CommandError
+
+__all__ = ["place_of"]
+
+_PLACE = r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?"
+
+
+def place_of(command: Command, to: str | int) -> tuple[Session, int]:
+    """Return the session of a place to seek to, and the clock there.
+
+    Raises
+    ------
+    CommandError
+        It is none, or lies outside the run.
+    """
+    at, is_day = _moment(command.calendar, to)
+    try:
+        if is_day:
+            label = at.strftime("%Y-%m-%d")
+            (session,) = sessions_between(command.calendar, label, label, command.hours)
+            sessions: Sequence[Session] = (session,)
+        else:
+            # A session may be labelled by another day than that of its open.
+            first = (at - pd.Timedelta(days=2)).strftime("%Y-%m-%d")
+            is_behind = first > command.end
+            days = (command.calendar, first, command.end, command.hours)
+            sessions = () if is_behind else sessions_between(*days)
+    except CalendarError as exc:
+        msg = f"run {command.run} can't go to {to}: {exc}"
+        raise CommandError(msg) from exc
+    found = next((s for s in sessions if is_day or s.close_ns > at.value), None)
+    if found is None or found.label > command.end:
+        msg = f"run {command.run} can't go to {to}: it ends with session {command.end}"
+        raise CommandError(msg)
+    return found, found.open_ns if is_day else max(at.value, found.open_ns)
+
+
+def _moment(calendar: str, to: str | int) -> tuple[pd.Timestamp, bool]:
+    """Return a place as a time in the calendar's zone, and whether it is a session's label."""
+    zone = zone_of(calendar)
+    if not isinstance(to, str):
+        return pd.Timestamp(int(to), tz="UTC").tz_convert(zone), False
+    try:
+        at = pd.Timestamp(to if re.fullmatch(_PLACE, to) else "no place")
+    except ValueError as exc:
+        msg = f"{to!r} is no place on the tape: YYYY-MM-DD or YYYY-MM-DDTHH:MM"
+        raise CommandError(msg) from exc
+    is_day = "T" not in to
+    return at.tz_localize(zone) if at.tzinfo is None else at.tz_convert(zone), is_day
