@@ -31,6 +31,11 @@ class ShardOwner(Protocol):
         """Take a command of the namespace."""
         ...
 
+    @property
+    def next_offset(self) -> int | None:
+        """Offset behind the last message that it took; None where it took none."""
+        ...
+
     def close(self) -> None:
         """Let go of the shard."""
         ...
@@ -72,6 +77,10 @@ class Assignment(Generic[OwnerT]):
     def owners(self) -> dict[int, OwnerT]:
         """Owners by shard."""
         return {shard: owner for shard, (_, owner, _) in self._held.items()}
+
+    def next_offsets(self) -> dict[int, int | None]:
+        """Return by shard which offset is to be handed on next; None where nothing was."""
+        return {shard: owner.next_offset for shard, owner in self.owners.items()}
 
     async def hand(self, message: Any) -> OwnerT | None:
         """Hand a message to its shard's owner; None where there is none, or it failed.

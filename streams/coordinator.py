@@ -24,6 +24,7 @@ from streams.errors import BrokerError, SessiontapeError
 from streams.kafka import admin, check_topics, report_uncut
 from streams.owner import Owner
 from streams.positions import FrameReader
+from streams.refetch import Refetch
 from streams.settings import Settings, load
 from streams.topics import Topics
 from streams.worker import make_app, run_app
@@ -67,6 +68,7 @@ class Coordinator:
         self._assignment = Assignment(settings, self.app, self.topics.raw_bars, self._owner)
         self.app.timer(RESUME_S)(self._resume)
         self.app.agent(self.app.topic(self.topics.raw_bars))(self._bars)
+        Refetch(self.app, self.topics.raw_bars, self._assignment.next_offsets)
 
     def run(self) -> None:
         """Run until SIGTERM or a fault."""

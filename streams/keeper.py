@@ -88,6 +88,7 @@ class Keeper:
         self._gaps = Gaps(shard, limits)
         self._plan: Plan | None = None
         self._queue: deque[tuple[int, bytes | None]] = deque()
+        self._next_offset: int | None = None
         self._room = asyncio.Event()
         self._wake = asyncio.Event()
         self._last: tuple[int, int] | None = None  # number and offset of the last frame
@@ -137,7 +138,13 @@ class Keeper:
             self._room.clear()
             await self._room.wait()
         self._queue.append((offset, value))
+        self._next_offset = offset + 1
         self._wake.set()
+
+    @property
+    def next_offset(self) -> int | None:
+        """Offset behind the last message of the tape that came; None where none did."""
+        return self._next_offset
 
     def command(self, command: Command) -> None:
         """Take a command of the namespace; the plan follows when a frame of its run comes."""

@@ -139,6 +139,11 @@ class Owner:
         self._wake.set()
 
     @property
+    def next_offset(self) -> int | None:
+        """Offset of the raw topic that is to come next; None before anything is known of it."""
+        return self._shard.inbox.next_offset
+
+    @property
     def backlog(self) -> int:
         """Messages that wait to be looked at, as they do while no run is on."""
         return len(self._shard.inbox)

@@ -25,6 +25,7 @@ from schemas.registry import codec_for
 from streams.delivery import Delivered, FrameReader
 from streams.errors import DecodeError, SessiontapeError
 from streams.kafka import check_topics
+from streams.refetch import Refetch
 from streams.session import SessionState
 from streams.settings import Settings, load
 from streams.topics import Topics, shard_of
@@ -91,6 +92,7 @@ class Tables:
         self.app.on_partitions_revoked.connect(self._forget, weak=False)
         self.app.agent(self.app.topic(self.topics.session))(self._frames)
         self.app.task(self._flush_often)
+        Refetch(self.app, self.topics.session, self._next_offsets)
 
     def run(self) -> None:
         """Run until SIGTERM or a fault."""
@@ -110,6 +112,11 @@ class Tables:
         return self.app.Table(
             name, partitions=shards, key_type=bytes, value_type=bytes, changelog_topic=raw
         )
+
+    def _next_offsets(self) -> dict[int, int | None]:
+        places = [p for p in self.app.consumer.assignment() if p.topic == self.topics.session]
+        views = {place.partition: self._views.get(place.partition) for place in places}
+        return {s: None if view is None else view.offset + 1 for s, view in views.items()}
 
     async def _forget(self, *_: Any, **__: Any) -> None:
         self._views = {}

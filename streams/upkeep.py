@@ -24,6 +24,7 @@ from streams.delivery import FrameReader
 from streams.errors import BrokerError, SessiontapeError
 from streams.kafka import admin, check_topics, report_uncut
 from streams.keeper import Keeper
+from streams.refetch import Refetch
 from streams.settings import Settings, load
 from streams.topics import Topics
 from streams.trailing import Store, Trailing
@@ -62,6 +63,7 @@ class Upkeep:
         self.app = make_app(settings, self.topics.upkeep)
         self._assignment = Assignment(settings, self.app, self.topics.session, self._keeper)
         self.app.agent(self.app.topic(self.topics.session))(self._frames)
+        Refetch(self.app, self.topics.session, self._assignment.next_offsets)
 
     def run(self) -> None:
         """Run until SIGTERM or a fault."""

@@ -18,6 +18,8 @@ from typing import Any
 
 import faust
 import uvloop
+from aiokafka import conn
+from aiokafka.errors import KafkaConnectionError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -80,6 +82,20 @@ class _Consumer(driver.Consumer):
             self._held.discard(place)
             self.on_buffer_drop(place)
 
+    def end_of(self, place: TP) -> int:
+        """Return up to where a partition could be read at its last fetch; -1 where nobody knows."""
+        if place in self._held or place not in self.assignment():
+            return -1
+        try:
+            end = self._thread._ensure_consumer().last_stable_offset(place)
+        except AssertionError:  # it was taken from us just now
+            return -1
+        return -1 if end is None else int(end)
+
+    def committed_at(self, place: TP) -> int:
+        """Return the offset that the group had committed when the partition became ours, or 0."""
+        return max(self._committed_offset[place] or 0, 0)
+
     def on_buffer_drop(self, tp: TP) -> None:
         """Go on with a partition whose queue has room again, unless it is held."""
         if tp not in self._held:
@@ -101,13 +117,56 @@ class _Consumer(driver.Consumer):
         """
 
 
+class _Producer(driver.Producer):
+    """Writes each message once: a batch that is sent again for want of an answer is no second."""
+
+    def _settings_extra(self) -> dict[str, Any]:
+        return {**super()._settings_extra(), "enable_idempotence": True}
+
+
 class _Transport(driver.Transport):
     Consumer = _Consumer
+    Producer = _Producer
 
 
 class _App(faust.App):
     def _new_transport(self) -> _Transport:
         return _Transport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> _Transport:
+        return _Transport(self.conf.broker_producer, self)
+
+    def _crash(self, reason: BaseException) -> None:
+        """End soon, whatever Faust still waits for; every fault of it or of ours comes here.
+
+        Its stop may hang when its consumer's thread died with the connection. What is not
+        committed is done again by the next owner, so an end at any point is as good as another.
+        """
+        if not self.crashed:
+            last_resort = threading.Timer(CRASH_S, os._exit, (1,))
+            last_resort.daemon = True
+            last_resort.start()
+        super()._crash(reason)
+
+
+class _Connection(conn.AIOKafkaConnection):
+    """aiokafka's connection, at home under uvloop."""
+
+    def send(self, request: Any, expect_response: bool = True) -> Any:
+        """Send, or say that the connection is gone.
+
+        uvloop raises a ``RuntimeError`` for a write on one that was closed meanwhile, where
+        asyncio's own loop raises nothing; aiokafka expects neither there and would end for it.
+        """
+        try:
+            return super().send(request, expect_response)
+        except RuntimeError as exc:
+            self.close(reason=conn.CloseReason.CONNECTION_BROKEN)
+            msg = f"connection to {self.host}:{self.port} is closed"
+            raise KafkaConnectionError(msg) from exc
+
+
+conn.AIOKafkaConnection = _Connection
 
 
 def make_app(settings: Settings, name: str, **changes: Any) -> Any:
@@ -179,18 +238,11 @@ def log_to_stderr(settings: Settings) -> None:
 
 
 async def fail(app: Any, exc: BaseException) -> None:
-    """Log a fault and end the process for it with exit code 1, whatever Faust still waits for.
-
-    Stopping may hang when its consumer's thread died with the connection. What is not committed is
-    done again by the next owner, so an end at any point is as good as another.
-    """
+    """Log a fault and end the process for it with exit code 1."""
     if isinstance(exc, SessiontapeError):
         log.error("%s", exc)  # the sentence says it; a trace says no more
     else:
         log.error("a fault of ours", exc_info=exc)
-    last_resort = threading.Timer(CRASH_S, os._exit, (1,))
-    last_resort.daemon = True
-    last_resort.start()
     await app.crash(exc)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvloop
+from aiokafka import conn
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.admin import ApiVersionRequest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -162,14 +167,42 @@ def test_sasl_over_tls_has_both(settings: Settings, certificate: tuple[Path, Pat
 def test_a_fault_ends_the_process_even_where_faust_hangs() -> None:
     hanging = """
 import asyncio, streams.worker as worker
+from streams.settings import load
 worker.CRASH_S = 0.2
-class Hanging:
-    async def crash(self, exc):
-        await asyncio.Event().wait()
-asyncio.run(worker.fail(Hanging(), ValueError("a fault")))
+async def work():
+    app = worker.make_app(load(), "tape.coordinator")
+    asyncio.get_running_loop().create_task(app.crash(ValueError("a fault of Faust")))
+    await asyncio.Event().wait()
+asyncio.run(work())
 """
     done = subprocess.run([sys.executable, "-c", hanging], timeout=60, check=False)
     assert done.returncode == 1
+
+
+async def test_what_a_worker_writes_is_written_once(settings: Settings) -> None:
+    producer = make_app(settings, "tape.tables").producer
+    assert producer._settings_extra()["enable_idempotence"]
+    assert producer.acks == -1
+
+
+def test_a_write_on_a_closed_connection_is_an_error_of_the_connection() -> None:
+    closed: list[object] = []
+
+    async def play(port: int) -> None:
+        made = conn.AIOKafkaConnection(
+            "127.0.0.1", port, on_close=lambda _, why: closed.append(why)
+        )
+        # Not by ``connect``: it asks for the broker's versions, and waits for an answer.
+        made._reader, made._writer = await asyncio.open_connection("127.0.0.1", port)
+        made._writer.transport.abort()
+        assert await made._reader.read() == b""
+        made._read_task = made._create_reader_task()  # which has not noticed yet
+        with pytest.raises(KafkaConnectionError, match=f"connection to 127.0.0.1:{port} is closed"):
+            made.send(ApiVersionRequest())
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uvloop.run(play(server.getsockname()[1]))
+    assert closed == [conn.CloseReason.CONNECTION_BROKEN]
 
 
 async def test_a_commit_gives_up_for_now_while_the_brokers_are_away(
