@@ -7,8 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.records import BarBlock
-from streams.sources.protocol import BadRow
+from streams.sources.protocol import BadRow, Block
 
 __all__ = ["Day", "HeldDays", "stamp_of"]
 
@@ -18,13 +17,13 @@ HELD_ROWS = 500_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Day:
-    """One file: its bars, None when it can't be read; what is bad; how many lines were lost.
+    """One file: its rows, None when it can't be read; what is bad; how many lines were lost.
 
     ``stamp`` is the time of the last change in ns and the size in bytes.
     """
 
     bad: tuple[BadRow, ...]
-    bars: BarBlock | None = None
+    rows: Block | None = None
     lost: int = 0
     stamp: tuple[int, int] = (0, 0)
 
@@ -51,7 +50,7 @@ class HeldDays:
 
     def keep(self, path: Path, day: Day) -> None:
         """Hold a file that could be read; let the oldest go."""
-        if day.bars is None:
+        if day.rows is None:
             return
         with self._lock:
             self._rows -= _cost(self._days.pop(path, None))
@@ -63,7 +62,7 @@ class HeldDays:
 
 def _cost(day: Day | None) -> int:
     """Return the rows that a file counts for; one without any costs its place."""
-    return 0 if day is None or day.bars is None else len(day.bars) + 1
+    return 0 if day is None or day.rows is None else len(day.rows) + 1
 
 
 def stamp_of(path: Path) -> tuple[int, int]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.records import BarBlock, Floats, Ints, Longs
 from streams.intervals import interval_ns as to_ns
-from streams.sources.protocol import Answer, BadRow, Source
+from streams.sources.protocol import Answer, BadRow, Block, Source
 
-__all__ = ["Fault", "Found", "bar_block", "load_range", "sort_out"]
+__all__ = ["Fault", "Found", "bar_block", "load_range", "sort_out", "sort_ticks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +78,49 @@ def sort_out(symbol: Ints, ts_ns: Longs, prices: Sequence[Floats], volume: Float
     backwards = np.flatnonzero(same & (steps < 0))
     if len(backwards):
         first = int(by_symbol[backwards + 1].min())
-        count = f"{len(backwards)} time{'s' if len(backwards) > 1 else ''}"
-        faults.append(Fault(first, f"out of order {count}, first here; the rows were sorted"))
+        faults.append(Fault(first, _out_of_order(len(backwards))))
     order = rows[np.lexsort((rows, ts_ns[rows], symbol[rows]))]
     twice = (np.diff(symbol[order]) == 0) & (np.diff(ts_ns[order]) == 0)
     faults += [Fault(int(row), "a second row of this time") for row in order[1:][twice]]
     keep = order[np.concatenate(([True], ~twice))]
     return Found(keep, tuple(sorted(faults, key=lambda fault: fault.row)))
+
+
+def sort_ticks(ts_ns: Longs, *, prices: Sequence[Floats], sizes: Sequence[Floats]) -> Found:
+    """Find the ticks or quotes of one symbol that make no sense, or stand out of order.
+
+    A row is dropped when a value is not finite or is negative. Those of one time keep the order in
+    which they came. Rows out of order are kept, sorted, and reported once, at the first of them.
+    """
+    faults: dict[int, str] = {}
+    for columns, name in ((prices, "price"), (sizes, "size")):
+        for wrong, what in ((_not_finite, "is no number"), (_negative, "is negative")):
+            for row in np.flatnonzero(wrong(columns)).tolist():
+                faults.setdefault(row, f"a {name} {what}")
+    good = np.ones(len(ts_ns), np.bool_)
+    good[list(faults)] = False
+    keep = np.flatnonzero(good)
+    backwards = np.flatnonzero(np.diff(ts_ns[keep]) < 0)
+    told = [Fault(row, reason) for row, reason in faults.items()]
+    if len(backwards):
+        told.append(Fault(int(keep[backwards[0] + 1]), _out_of_order(len(backwards))))
+        keep = keep[np.argsort(ts_ns[keep], kind="stable")]
+    return Found(keep, tuple(sorted(told, key=lambda fault: fault.row)))
+
+
+def _not_finite(columns: Sequence[Floats]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = ~np.isfinite(np.sum(columns, axis=0))
+    return found
+
+
+def _negative(columns: Sequence[Floats]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = np.min(columns, axis=0) < 0
+    return found
+
+
+def _out_of_order(count: int) -> str:
+    times = "time" if count == 1 else "times"
+    return f"out of order {count} {times}, first here; the rows were sorted"
 
 
 def _senseless(prices: Sequence[Floats], volume: Floats) -> list[Fault]:
@@ -110,9 +148,9 @@ def load_range(
     *,
     interval: str = "1m",
     stream: str = "bars",
-) -> tuple[list[BarBlock], dict[str, str], list[BadRow]]:
+) -> tuple[list[Any], dict[str, str], list[BadRow]]:
     """Return a source's blocks, its answer by symbol and its bad rows, for tests and tools."""
-    blocks: list[BarBlock] = []
+    blocks: list[Block] = []
     kinds: dict[str, str] = {}
     bad: list[BadRow] = []
     for part in source.load(stream, symbols, start_ns, end_ns, to_ns(interval)):
@@ -120,6 +158,6 @@ def load_range(
             kinds |= dict.fromkeys(part.symbols, part.kind)
         elif isinstance(part, BadRow):
             bad.append(part)
-        elif isinstance(part, BarBlock):
+        else:
             blocks.append(part)
     return blocks, kinds, bad
