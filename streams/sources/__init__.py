@@ -6,8 +6,8 @@
 ``synthetic:[key=value,…]``            a seeded market; keys: symbols, seed, calendar, hours,
                                        missing, bad, late, vouch, delay_ms
 ``lean:DIR[?key=value&…]``             a LEAN data folder; keys: market
-``csv:PATH[?key=value&…]``             a CSV file, or a folder of them; keys: map, tz, symbol,
-                                       interval, scale
+``csv:PATH[?key=value&…]``             a CSV file, or a folder of them; keys: stream, map, tz,
+                                       symbol, interval, scale
 ``parquet:PATH[?key=value&…]``         a Parquet file, or a folder of them; same keys
 ``clickhouse:WHERE[?key=value&…]``     a DSN (``http://user:password@host:port/database``) or a
                                        chDB folder; keys: database, table

@@ -1,10 +1,12 @@
-"""CSV and Parquet files of bars, by way of pyarrow.
+"""CSV and Parquet files of bars, quotes or ticks, by way of pyarrow.
 
 URI: ``csv:PATH[?key=value&…]`` or ``parquet:PATH[…]``; PATH is a file, or a folder whose files of
 that kind are taken together. Options:
 
-``map=field:column,…``  which column is timestamp, open, high, low, close, volume or symbol; else
-                        the names of pandas, Databento and Alpaca are known
+``stream=ticks``        what the rows are: bars (the default), quotes or ticks
+``map=field:column,…``  which column is what: of bars timestamp, open, high, low, close, volume and
+                        symbol, of quotes bid, bid_size, ask and ask_size, of ticks price, size and
+                        conditions; else the names of pandas, Databento and Alpaca are known
 ``tz=America/New_York`` zone of times that name none; default UTC
 ``symbol=IBM``          symbol of files without such a column; default: the file's name
 ``interval=1m``         length of the bars
@@ -34,39 +36,71 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.records import Floats, Longs
+from schemas.records import Floats, Ints, Longs
 from streams.errors import SourceError
 from streams.intervals import MINUTE_NS, interval_ns
-from streams.sources.columns import Columns, mapping_of
+from streams.sources.columns import SHAPES, Columns, mapping_of
 from streams.sources.files import (
-    NO_ROWS,
     Form,
     Rows,
     csv_rows,
     group_spans,
+    no_rows,
     opened,
     parquet_rows,
 )
 from streams.sources.options import Options
-from streams.sources.protocol import Answer, BadRow, Part
-from streams.sources.rows import bar_block, sort_out
+from streams.sources.protocol import Answer, BadRow, Block, Part
+from streams.sources.rows import bar_block, quote_block, sort_out, sort_ticks, tick_block
 from streams.sources.times import NO_TIME
 
 __all__ = ["ColumnarSource"]
 
 DAY_NS = 1440 * MINUTE_NS
-OPTIONS = ("map", "tz", "symbol", "interval", "scale")
+OPTIONS = ("stream", "map", "tz", "symbol", "interval", "scale")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Bars:
-    """Good rows of all files, sorted by symbol and time; ``bounds`` cut them by symbol."""
+class _Held:
+    """Good rows of all files, sorted by symbol and time; ``bounds`` cut them by symbol.
+
+    ``sequence`` is their place among all rows as they were read.
+    """
 
     symbols: tuple[str, ...]
     bounds: Longs
     ts_ns: Longs
     prices: tuple[Floats, ...]
-    volume: Floats
+    sizes: tuple[Floats, ...]
+    text: Ints
+    texts: tuple[str, ...]
+    sequence: Longs
+
+    def block(self, stream: str, symbol: str, cut: slice, interval_ns: int) -> Block:
+        """Return some rows of one symbol."""
+        ts_ns = self.ts_ns[cut]
+        number = np.zeros(len(ts_ns), np.int32)
+        prices = [column[cut] for column in self.prices]
+        sizes = [column[cut] for column in self.sizes]
+        sequence = self.sequence[cut]
+        if stream == "bars":
+            return bar_block(
+                (symbol,), number, ts_ns, interval_ns=interval_ns, prices=prices, volume=sizes[0]
+            )
+        if stream == "quotes":
+            return quote_block(
+                (symbol,), number, ts_ns, prices=prices, sizes=sizes, sequence=sequence
+            )
+        return tick_block(
+            (symbol,),
+            number,
+            ts_ns,
+            price=prices[0],
+            size=sizes[0],
+            sequence=sequence,
+            condition=self.text[cut],
+            conditions=self.texts,
+        )
 
 
 @dataclass(slots=True)
@@ -76,8 +110,9 @@ class ColumnarSource:
     name: str
     files: tuple[Path, ...]
     form: Form
+    stream: str = "bars"
     _bad: deque[BadRow] = field(default_factory=deque, repr=False)
-    _held: _Bars | None = field(default=None, repr=False)
+    _held: _Held | None = field(default=None, repr=False)
     _known: tuple[str, ...] = field(default=(), repr=False)
     _span: tuple[int, int] | None = field(default=None, repr=False)
     # Several threads may ask at once: the files are read by one of them.
@@ -100,8 +135,12 @@ class ColumnarSource:
             ZoneInfo(zone or "UTC")
         except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
             raise given.wrong("tz", "a time zone such as America/New_York") from exc
+        stream = given.text("stream", "bars")
+        if stream not in SHAPES:
+            raise given.wrong("stream", f"one of {', '.join(SHAPES)}")
         form = Form(
-            mapping=mapping_of(given.text("map")),
+            shape=SHAPES[stream],
+            mapping=mapping_of(given.text("map"), SHAPES[stream]),
             zone=zone,
             symbol=given.text("symbol"),
             interval_ns=interval_ns(given.text("interval", "1m")),
@@ -113,7 +152,7 @@ class ColumnarSource:
             raise SourceError(f"the folder has no .{scheme} file", path=place)
         if not files[0].is_file():
             raise SourceError("there is no such file", path=place)
-        return cls(scheme, files, form)
+        return cls(scheme, files, form, stream)
 
     def symbols(self) -> tuple[str, ...]:
         """Return the symbols of all rows, sorted."""
@@ -133,11 +172,12 @@ class ColumnarSource:
         self, stream: str, symbols: Sequence[str], start_ns: int, end_ns: int, interval_ns: int
     ) -> Iterator[Part]:
         """Give the rows by symbol; beyond the first and last day of the files it can't say."""
-        if stream != "bars" or interval_ns != self.form.interval_ns:
+        is_other = stream == "bars" and interval_ns != self.form.interval_ns
+        if stream != self.stream or is_other:
             yield Answer(tuple(symbols), "cannot_say")
             return
         with self._lock:
-            bars = self._csv() if self.name == "csv" else self._parquet(start_ns, end_ns)
+            held = self._csv() if self.name == "csv" else self._parquet(start_ns, end_ns)
             bad = [self._bad.popleft() for _ in range(len(self._bad))]
             known = set(self.symbols())
             first_ns, last_ns = self._bounds()
@@ -145,36 +185,29 @@ class ColumnarSource:
         inside = (
             first_ns // DAY_NS * DAY_NS <= start_ns and end_ns <= (last_ns // DAY_NS + 1) * DAY_NS
         )
-        number = {symbol: n for n, symbol in enumerate(bars.symbols)}
+        number = {symbol: n for n, symbol in enumerate(held.symbols)}
         for symbol in symbols:
             rows = 0
             if symbol in number:
                 at = number[symbol]
-                of_symbol = slice(int(bars.bounds[at]), int(bars.bounds[at + 1]))
-                low, high = np.searchsorted(bars.ts_ns[of_symbol], (start_ns, end_ns))
+                of_symbol = slice(int(held.bounds[at]), int(held.bounds[at + 1]))
+                low, high = np.searchsorted(held.ts_ns[of_symbol], (start_ns, end_ns))
                 rows = int(high - low)
             if rows:
                 cut = slice(of_symbol.start + int(low), of_symbol.start + int(high))
-                yield bar_block(
-                    (symbol,),
-                    np.zeros(rows, np.int32),
-                    bars.ts_ns[cut],
-                    interval_ns=interval_ns,
-                    prices=[price[cut] for price in bars.prices],
-                    volume=bars.volume[cut],
-                )
+                yield held.block(stream, symbol, cut, interval_ns)
             vouched = inside and symbol in known
             kind = "cannot_say" if not vouched else "rows" if rows else "nothing"
             yield Answer((symbol,), kind, vouched=vouched)
 
-    def _csv(self) -> _Bars:
+    def _csv(self) -> _Held:
         """Return all rows, read at the first call; what is bad is told by the next ``load``."""
         if self._held is None:
             found = [rows for path in self.files for rows in csv_rows(path, self.form, self._bad)]
-            self._held = _sorted(found, self._bad)
+            self._held = _sorted(found, self.stream, self._bad)
         return self._held
 
-    def _parquet(self, start_ns: int, end_ns: int) -> _Bars:
+    def _parquet(self, start_ns: int, end_ns: int) -> _Held:
         found: list[Rows] = []
         for path, file, columns in self._opened():
             wanted = (start_ns, end_ns)
@@ -182,15 +215,15 @@ class ColumnarSource:
                 inside = (rows.ts_ns >= start_ns) & (rows.ts_ns < end_ns)
                 inside |= rows.ts_ns == NO_TIME
                 found.append(rows.take(np.flatnonzero(inside)))
-        return _sorted(found, self._bad)
+        return _sorted(found, self.stream, self._bad)
 
     def _parquet_symbols(self) -> tuple[str, ...]:
         found: set[str] = set()
         for path, file, columns in self._opened():
-            if columns.symbol < 0:
+            if columns["symbol"] < 0:
                 found.add(self.form.symbol or path.stem)
             else:
-                name = file.schema_arrow.names[columns.symbol]
+                name = file.schema_arrow.names[columns["symbol"]]
                 names = file.read(columns=[name]).column(name).cast(pa.string())
                 found |= set(pc.unique(names).drop_null().to_pylist())
         return tuple(sorted(found))
@@ -222,34 +255,49 @@ class ColumnarSource:
         return self._span
 
 
-def _sorted(found: list[Rows], bad: deque[BadRow]) -> _Bars:
+def _sorted(found: list[Rows], stream: str, bad: deque[BadRow]) -> _Held:
     """Join rows of many files; put those that make no sense on ``bad``."""
+    shape = SHAPES[stream]
     symbols = tuple(sorted({symbol for rows in found for symbol in rows.symbols}))
-    place = {symbol: n for n, symbol in enumerate(symbols)}
-    found = [*found, NO_ROWS]
-    own = [np.array([place[s] for s in rows.symbols], np.int32) for rows in found]
-    symbol = np.concatenate([o[rows.symbol] for o, rows in zip(own, found, strict=True)])
+    texts = tuple(sorted({text for rows in found for text in rows.texts}))
+    found = [*found, no_rows(shape)]
+    symbol = _renumbered([(rows.symbols, rows.symbol) for rows in found], symbols)
+    text = _renumbered([(rows.texts, rows.text) for rows in found], texts)
     ts_ns = np.concatenate([rows.ts_ns for rows in found])
-    prices = tuple(np.concatenate([rows.prices[n] for rows in found]) for n in range(4))
-    volume = np.concatenate([rows.volume for rows in found])
+    prices = [np.concatenate([r.prices[n] for r in found]) for n in range(len(shape.prices))]
+    sizes = [np.concatenate([r.sizes[n] for r in found]) for n in range(len(shape.sizes))]
     starts = np.cumsum([0, *(len(rows.ts_ns) for rows in found)])
 
     def tell(row: int, reason: str) -> None:
         file = int(np.searchsorted(starts, row, side="right")) - 1
-        line, text = found[file].where(row - int(starts[file]))
-        bad.append(BadRow(found[file].path, line, reason, text, symbols[symbol[row]]))
+        line, line_text = found[file].where(row - int(starts[file]))
+        bad.append(BadRow(found[file].path, line, reason, line_text, symbols[symbol[row]]))
 
     for row in np.flatnonzero(ts_ns == NO_TIME):
         tell(int(row), "the time is missing")
     timed = np.flatnonzero(ts_ns != NO_TIME)
-    sorted_out = sort_out(symbol[timed], ts_ns[timed], [p[timed] for p in prices], volume[timed])
+    columns = [price[timed] for price in prices], [size[timed] for size in sizes]
+    if stream == "bars":
+        sorted_out = sort_out(symbol[timed], ts_ns[timed], columns[0], columns[1][0])
+    else:
+        sorted_out = sort_ticks(symbol[timed], ts_ns[timed], *columns)
     for fault in sorted_out.faults:
         tell(int(timed[fault.row]), fault.reason)
     keep = timed[sorted_out.keep]
-    return _Bars(
-        symbols,
-        np.searchsorted(symbol[keep], np.arange(len(symbols) + 1)),
-        ts_ns[keep],
-        tuple(price[keep] for price in prices),
-        volume[keep],
+    return _Held(
+        symbols=symbols,
+        bounds=np.searchsorted(symbol[keep], np.arange(len(symbols) + 1)),
+        ts_ns=ts_ns[keep],
+        prices=tuple(price[keep] for price in prices),
+        sizes=tuple(size[keep] for size in sizes),
+        text=text[keep],
+        texts=texts,
+        sequence=keep,
     )
+
+
+def _renumbered(parts: list[tuple[tuple[str, ...], Ints]], names: tuple[str, ...]) -> Ints:
+    """Return columns that count in lists of their own as one that counts in ``names``."""
+    place = {name: n for n, name in enumerate(names)}
+    own = [np.array([place[name] for name in some], np.int32) for some, _ in parts]
+    return np.concatenate([o[column] for o, (_, column) in zip(own, parts, strict=True)])

@@ -8,45 +8,104 @@ from typing import Self
 
 from streams.errors import ConfigError, SourceError
 
-__all__ = ["FIELDS", "PRICES", "Columns", "mapping_of"]
+__all__ = ["SHAPES", "Columns", "Shape", "mapping_of"]
 
-PRICES = ("open", "high", "low", "close")
-FIELDS = ("timestamp", *PRICES, "volume", "symbol")
 
-# The better sign comes first: pandas (Datetime, Date, an index without a name), Databento
-# (ts_event), Alpaca (t, o, h, l, c, v, S). Compared in lower case.
-NAMES: Mapping[str, tuple[str, ...]] = {
-    "timestamp": (
-        *("ts_event", "ts_ns", "timestamp", "datetime", "t", "ts", "date", "time"),
-        *("index", "__index_level_0__", "unnamed: 0", ""),
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the rows of one stream hold beside their time and symbol.
+
+    Attributes
+    ----------
+    prices, sizes
+        Numbers that have to be there.
+    texts
+        What may be there.
+    names
+        For each field the columns that mean it, the better sign first.
+    """
+
+    prices: tuple[str, ...]
+    sizes: tuple[str, ...]
+    texts: tuple[str, ...]
+    names: Mapping[str, tuple[str, ...]]
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Fields that have to be there."""
+        return ("timestamp", *self.prices, *self.sizes)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All fields."""
+        return (*self.needed, *self.texts, "symbol")
+
+
+TIME = (
+    *("ts_event", "ts_ns", "timestamp", "datetime", "t", "ts", "date", "time"),
+    *("index", "__index_level_0__", "unnamed: 0", ""),
+)
+SYMBOL = ("symbol", "sym", "ticker")
+
+# pandas (Datetime, Date, an index without a name), Databento (ts_event, bid_px_00), Alpaca (t, o,
+# h, l, c, v, S; bp, bs, ap, as; p, s, c). Compared in lower case.
+SHAPES: Mapping[str, Shape] = {
+    "bars": Shape(
+        ("open", "high", "low", "close"),
+        ("volume",),
+        (),
+        {
+            "timestamp": TIME,
+            "open": ("open", "o"),
+            "high": ("high", "h"),
+            "low": ("low", "l"),
+            "close": ("close", "c"),
+            "volume": ("volume", "v", "vol"),
+            "symbol": ("symbol", "s", "sym", "ticker"),
+        },
     ),
-    "open": ("open", "o"),
-    "high": ("high", "h"),
-    "low": ("low", "l"),
-    "close": ("close", "c"),
-    "volume": ("volume", "v", "vol"),
-    "symbol": ("symbol", "s", "sym", "ticker"),
+    "quotes": Shape(
+        ("bid", "ask"),
+        ("bid_size", "ask_size"),
+        (),
+        {
+            "timestamp": TIME,
+            "bid": ("bid", "bid_price", "bid_px_00", "bp"),
+            "bid_size": ("bid_size", "bid_sz_00", "bs"),
+            "ask": ("ask", "ask_price", "ask_px_00", "ap"),
+            "ask_size": ("ask_size", "ask_sz_00", "as"),
+            "symbol": ("symbol", "s", "sym", "ticker"),
+        },
+    ),
+    "ticks": Shape(
+        ("price",),
+        ("size",),
+        ("conditions",),
+        {
+            "timestamp": TIME,
+            "price": ("price", "p", "last"),
+            "size": ("size", "s", "quantity", "qty", "volume"),
+            "conditions": ("conditions", "condition", "c"),
+            "symbol": SYMBOL,
+        },
+    ),
 }
+"""By stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Positions of the columns in one file; ``symbol`` is -1 where there is none.
+    """Positions of the columns in one file, by field; -1 where there is none.
 
     ``fixed_point`` says that integer prices are Databento's, in units of 1e-9.
     """
 
-    timestamp: int
-    open: int
-    high: int
-    low: int
-    close: int
-    volume: int
-    symbol: int
+    shape: Shape
+    places: Mapping[str, int]
     fixed_point: bool
 
     @classmethod
-    def of(cls, header: Sequence[str], mapping: Mapping[str, str], path: str) -> Self:
+    def of(cls, header: Sequence[str], shape: Shape, mapping: Mapping[str, str], path: str) -> Self:
         """Return the columns of a file with that header.
 
         Raises
@@ -56,10 +115,10 @@ class Columns:
         """
         names = [name.strip().lower() for name in header]
         found: dict[str, int] = {}
-        for field in FIELDS:
-            wanted = (mapping[field].lower(),) if field in mapping else NAMES[field]
+        for field in shape.fields:
+            wanted = (mapping[field].lower(),) if field in mapping else shape.names[field]
             found[field] = next((names.index(n) for n in wanted if n in names), -1)
-        missing = [field for field in FIELDS[:-1] if found[field] < 0]
+        missing = [field for field in shape.needed if found[field] < 0]
         if missing:
             reason = (
                 f"no column for {', '.join(missing)} among {', '.join(header)}: "
@@ -70,14 +129,14 @@ class Columns:
         if chosen == "date" and "time" in names and "timestamp" not in mapping:
             reason = "date and time stand in two columns: join them, or choose by ?map=timestamp:"
             raise SourceError(reason, path=path)
-        return cls(**found, fixed_point=chosen == "ts_event")
+        return cls(shape, found, fixed_point=chosen == "ts_event")
 
     def __getitem__(self, field: str) -> int:
         """Return the position of a field's column."""
-        return int(getattr(self, field))
+        return self.places[field]
 
 
-def mapping_of(text: str) -> dict[str, str]:
+def mapping_of(text: str, shape: Shape) -> dict[str, str]:
     """Return ``field:column,field:column`` as a mapping.
 
     Raises
@@ -88,8 +147,8 @@ def mapping_of(text: str) -> dict[str, str]:
     mapping: dict[str, str] = {}
     for pair in text.split(",") if text else ():
         field, colon, column = pair.partition(":")
-        if not colon or field not in FIELDS:
-            msg = f"map={text}: {pair!r} is no field:column, fields are {', '.join(FIELDS)}"
+        if not colon or field not in shape.fields:
+            msg = f"map={text}: {pair!r} is no field:column, fields are {', '.join(shape.fields)}"
             raise ConfigError(msg)
         mapping[field] = column
     return mapping

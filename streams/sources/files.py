@@ -6,7 +6,7 @@ import csv
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from schemas.records import Floats, Ints, Longs
+from schemas.records import Floats, Ints, Longs, empty_floats, empty_ints, empty_longs
 from streams.errors import SourceError
-from streams.sources.columns import FIELDS, PRICES, Columns
+from streams.sources.columns import SHAPES, Columns, Shape
 from streams.sources.lines import Lines, Place
 from streams.sources.protocol import BadRow
 from streams.sources.times import NO_TIME, day_times, epoch_times
 
-__all__ = ["NO_ROWS", "Form", "Rows", "csv_rows", "group_spans", "opened", "parquet_rows"]
+__all__ = ["Form", "Rows", "csv_rows", "group_spans", "no_rows", "opened", "parquet_rows"]
 
 LEAN_NAME = re.compile(r"(\d{8})_([^_]+)_minute_trade\.csv")
-LEAN_TYPES = {"timestamp": pa.int64(), **dict.fromkeys((*PRICES, "volume"), pa.float64())}
+BARS = SHAPES["bars"]
+LEAN_TYPES = {
+    "timestamp": pa.int64(),
+    **dict.fromkeys((*BARS.prices, *BARS.sizes), pa.float64()),
+}
 WHOLE = re.compile(r"\s*[+-]?\d+\s*")
 NUMBER = re.compile(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*")
 ZONED = re.compile(r".*(Z|[+-]\d\d:?\d\d)\s*")
@@ -36,6 +40,7 @@ ZONED = re.compile(r".*(Z|[+-]\d\d:?\d\d)\s*")
 class Form:
     """How the files are to be read: the options of the URI."""
 
+    shape: Shape
     mapping: Mapping[str, str]
     zone: str
     symbol: str
@@ -52,32 +57,39 @@ class Rows:
     symbol: Ints
     ts_ns: Longs
     prices: tuple[Floats, ...]
-    volume: Floats
+    sizes: tuple[Floats, ...]
+    text: Ints
+    texts: tuple[str, ...]
     where: Place
 
     def take(self, rows: Any) -> Rows:
         """Return the rows at some positions."""
         at = np.arange(len(self.ts_ns))[rows]
-        return Rows(
-            self.path,
-            self.symbols,
-            self.symbol[rows],
-            self.ts_ns[rows],
-            tuple(price[rows] for price in self.prices),
-            self.volume[rows],
-            lambda row: self.where(int(at[row])),
+        return replace(
+            self,
+            symbol=self.symbol[rows],
+            ts_ns=self.ts_ns[rows],
+            prices=tuple(price[rows] for price in self.prices),
+            sizes=tuple(size[rows] for size in self.sizes),
+            text=self.text[rows],
+            where=lambda row: self.where(int(at[row])),
         )
 
 
-NO_ROWS = Rows(
-    "",
-    (),
-    np.empty(0, np.int32),
-    np.empty(0, np.int64),
-    tuple(np.empty(0, np.float64) for _ in PRICES),
-    np.empty(0, np.float64),
-    lambda row: (row, b""),
-)
+def no_rows(shape: Shape) -> Rows:
+    """Return no rows of a shape."""
+    floats, ints = empty_floats(), empty_ints()
+    return Rows(
+        path="",
+        symbols=(),
+        symbol=ints,
+        ts_ns=empty_longs(),
+        prices=tuple(floats for _ in shape.prices),
+        sizes=tuple(floats for _ in shape.sizes),
+        text=ints,
+        texts=(),
+        where=lambda row: (row, b""),
+    )
 
 
 def csv_rows(path: Path, form: Form, bad: deque[BadRow]) -> Iterator[Rows]:
@@ -90,11 +102,11 @@ def csv_rows(path: Path, form: Form, bad: deque[BadRow]) -> Iterator[Rows]:
     first, _, rest = data.partition(b"\n")
     lean = LEAN_NAME.fullmatch(path.name)
     try:
-        if lean and NUMBER.fullmatch(first.decode().partition(",")[0]):
+        if lean and form.shape is BARS and NUMBER.fullmatch(first.decode().partition(",")[0]):
             yield _lean_rows(path, data, lean, form, bad)
             return
         header = next(csv.reader([first.decode("utf-8-sig").rstrip("\r")]), [])
-        columns = Columns.of(header, form.mapping, str(path))
+        columns = Columns.of(header, form.shape, form.mapping, str(path))
     except (UnicodeDecodeError, csv.Error):
         bad.append(BadRow(str(path), 1, "the header is no text", first))
         return
@@ -110,7 +122,7 @@ def csv_rows(path: Path, form: Form, bad: deque[BadRow]) -> Iterator[Rows]:
 
 def _types(header: Sequence[str], columns: Columns, rest: bytes) -> dict[str, pa.DataType | None]:
     """Return the types of all columns, those that are wanted by their field, from the first row."""
-    names = {columns[field]: field for field in FIELDS}
+    names = {place: field for field, place in columns.places.items()}
     sample = next((line for line in rest.split(b"\n", 20) if line.strip()), b"")
     fields = next(csv.reader([sample.decode(errors="replace")]), [])
     types: dict[str, pa.DataType | None] = {}
@@ -121,9 +133,9 @@ def _types(header: Sequence[str], columns: Columns, rest: bytes) -> dict[str, pa
             types[f"#{n}"] = None
         elif name == "timestamp":
             types[name] = _time_type(text)
-        elif name == "symbol":
+        elif name == "symbol" or name in columns.shape.texts:
             types[name] = pa.string()
-        elif name in PRICES and columns.fixed_point and WHOLE.fullmatch(text):
+        elif name in columns.shape.prices and columns.fixed_point and WHOLE.fullmatch(text):
             types[name] = pa.int64()
         else:
             types[name] = pa.float64()
@@ -152,24 +164,20 @@ def _lean_rows(
         (symbol,),
         np.zeros(len(time_ms), np.int32),
         day_times(time_ms, form.zone or "America/New_York", day),
-        tuple(table.columns[p].to_numpy() / (form.scale or 10_000.0) for p in PRICES),
-        table.columns["volume"].to_numpy(),
+        tuple(table.columns[p].to_numpy() / (form.scale or 10_000.0) for p in BARS.prices),
+        (table.columns["volume"].to_numpy(),),
+        np.zeros(len(time_ms), np.int32),
+        ("",),
         table.where,
     )
 
 
 def _rows(path: Path, table: pa.Table, form: Form, fixed_point: bool, where: Place) -> Rows:
     """Return the columns of ``table``, which are named by field, as rows."""
-    if "symbol" in table.column_names:
-        encoded = table["symbol"].cast(pa.string()).fill_null("").combine_chunks()
-        encoded = encoded.dictionary_encode()
-        symbols = tuple(encoded.dictionary.to_pylist())
-        symbol = encoded.indices.to_numpy().astype(np.int32)
-    else:
-        symbols = (form.symbol or path.stem,)
-        symbol = np.zeros(table.num_rows, np.int32)
+    symbol, symbols = _encoded(table, "symbol", form.symbol or path.stem)
+    text, texts = _encoded(table, next(iter(form.shape.texts), ""), "")
     prices = []
-    for name in PRICES:
+    for name in form.shape.prices:
         column = table[name]
         divisor = form.scale
         if fixed_point and pa.types.is_integer(column.type):
@@ -184,9 +192,19 @@ def _rows(path: Path, table: pa.Table, form: Form, fixed_point: bool, where: Pla
         symbol,
         epoch_times(table["timestamp"], form.zone or "UTC"),
         tuple(prices),
-        table["volume"].cast(pa.float64(), safe=False).to_numpy(),
+        tuple(table[n].cast(pa.float64(), safe=False).to_numpy() for n in form.shape.sizes),
+        text,
+        texts,
         where,
     )
+
+
+def _encoded(table: pa.Table, name: str, default: str) -> tuple[Ints, tuple[str, ...]]:
+    """Return a column of text as numbers and the texts; ``default`` for all where there is none."""
+    if name not in table.column_names:
+        return np.zeros(table.num_rows, np.int32), (default,)
+    column = table[name].cast(pa.string()).fill_null("").combine_chunks().dictionary_encode()
+    return column.indices.to_numpy().astype(np.int32), tuple(column.dictionary.to_pylist())
 
 
 def opened(path: Path, form: Form) -> tuple[pa.parquet.ParquetFile, Columns]:
@@ -195,7 +213,7 @@ def opened(path: Path, form: Form) -> tuple[pa.parquet.ParquetFile, Columns]:
         file = pa.parquet.ParquetFile(path)
     except (OSError, pa.ArrowException) as exc:
         raise SourceError(f"no readable Parquet file: {exc}", path=str(path)) from exc
-    return file, Columns.of(file.schema_arrow.names, form.mapping, str(path))
+    return file, Columns.of(file.schema_arrow.names, form.shape, form.mapping, str(path))
 
 
 def parquet_rows(
@@ -209,7 +227,8 @@ def parquet_rows(
 ) -> Iterator[Rows]:
     """Give the rows of the row groups that may hold times in [start_ns, end_ns)."""
     spans = group_spans(file, columns, form)
-    names = {f: file.schema_arrow.names[columns[f]] for f in FIELDS if columns[f] >= 0}
+    header = file.schema_arrow.names
+    names = {field: header[place] for field, place in columns.places.items() if place >= 0}
     row = 1
     for group, (first_ns, last_ns) in enumerate(spans):
         count = file.metadata.row_group(group).num_rows
@@ -232,9 +251,9 @@ def group_spans(
 ) -> list[tuple[int, int]]:
     """Return the first and last time of each row group, NO_TIME twice where it does not say."""
     spans = []
-    kind = file.schema_arrow.types[columns.timestamp]
+    kind = file.schema_arrow.types[columns["timestamp"]]
     for group in range(file.num_row_groups):
-        statistics = file.metadata.row_group(group).column(columns.timestamp).statistics
+        statistics = file.metadata.row_group(group).column(columns["timestamp"]).statistics
         if statistics is None or not statistics.has_min_max or pa.types.is_dictionary(kind):
             spans.append((NO_TIME, NO_TIME))
             continue

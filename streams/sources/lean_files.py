@@ -20,12 +20,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from schemas.records import Floats, Ints, Longs, QuoteBlock, TickBlock
+from schemas.records import Floats, Ints, Longs
 from streams.intervals import MINUTE_NS, SECOND_NS
 from streams.sources.held import Day, stamp_of
 from streams.sources.lines import Lines, Table
 from streams.sources.protocol import BadRow, Block
-from streams.sources.rows import Found, bar_block, sort_out, sort_ticks
+from streams.sources.rows import (
+    Found,
+    bar_block,
+    quote_block,
+    sort_out,
+    sort_ticks,
+    tick_block,
+)
 from streams.sources.times import day_times
 
 __all__ = ["FORMATS", "MARKETS", "Format", "Market", "formats_of", "read_day"]
@@ -201,36 +208,32 @@ def _quotes(file: _File) -> tuple[Block, Found]:
     return _quote_block(file, file.ts_ns, sides)
 
 
-def _quote_block(file: _File, ts_ns: Longs, sides: Sequence[Floats]) -> tuple[QuoteBlock, Found]:
-    found = sort_ticks(ts_ns, prices=(sides[0], sides[2]), sizes=(sides[1], sides[3]))
-    bid, bid_size, ask, ask_size = (column[found.keep] for column in sides)
-    block = QuoteBlock(
-        symbols=(file.symbol,),
-        symbol=file.number[found.keep],
-        ts_ns=ts_ns[found.keep],
-        bid=bid,
-        bid_size=bid_size,
-        ask=ask,
-        ask_size=ask_size,
+def _quote_block(file: _File, ts_ns: Longs, sides: Sequence[Floats]) -> tuple[Block, Found]:
+    prices, sizes = sides[::2], sides[1::2]
+    found = sort_ticks(file.number, ts_ns, prices, sizes)
+    block = quote_block(
+        (file.symbol,),
+        file.number[found.keep],
+        ts_ns[found.keep],
+        prices=[price[found.keep] for price in prices],
+        sizes=[size[found.keep] for size in sizes],
         sequence=file.rows[found.keep],
-        revision=np.broadcast_to(np.int32(0), len(found.keep)),
     )
     return block, found
 
 
 def _ticks(file: _File) -> tuple[Block, Found]:
     price, size = file.prices("price"), file.numbers("size")
-    found = sort_ticks(file.ts_ns, prices=(price,), sizes=(size,))
+    found = sort_ticks(file.number, file.ts_ns, [price], [size])
     condition, conditions = _conditions(file, file.rows[found.keep])
-    block = TickBlock(
-        symbols=(file.symbol,),
-        symbol=file.number[found.keep],
-        ts_ns=file.ts_ns[found.keep],
+    block = tick_block(
+        (file.symbol,),
+        file.number[found.keep],
+        file.ts_ns[found.keep],
         price=price[found.keep],
         size=size[found.keep],
-        condition=condition,
         sequence=file.rows[found.keep],
-        revision=np.broadcast_to(np.int32(0), len(found.keep)),
+        condition=condition,
         conditions=conditions,
     )
     return block, found

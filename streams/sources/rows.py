@@ -1,4 +1,4 @@
-"""What the sources share: bars put into a block, and rows that make no sense found."""
+"""What the sources share: rows put into blocks, and rows that make no sense found."""
 
 from __future__ import annotations
 
@@ -9,11 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import BarBlock, Floats, Ints, Longs
+from schemas.records import BarBlock, Floats, Ints, Longs, QuoteBlock, TickBlock
 from streams.intervals import interval_ns as to_ns
 from streams.sources.protocol import Answer, BadRow, Block, Source
 
-__all__ = ["Fault", "Found", "bar_block", "load_range", "sort_out", "sort_ticks"]
+__all__ = [
+    "Fault",
+    "Found",
+    "bar_block",
+    "load_range",
+    "quote_block",
+    "sort_out",
+    "sort_ticks",
+    "tick_block",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,54 @@ def bar_block(
     )
 
 
+def quote_block(
+    symbols: tuple[str, ...],
+    symbol: Ints,
+    ts_ns: Longs,
+    *,
+    prices: Sequence[Floats],
+    sizes: Sequence[Floats],
+    sequence: Longs,
+) -> QuoteBlock:
+    """Return a block of quotes; ``prices`` and ``sizes`` are those of bid and ask."""
+    return QuoteBlock(
+        symbols=symbols,
+        symbol=symbol,
+        ts_ns=ts_ns,
+        bid=prices[0],
+        bid_size=sizes[0],
+        ask=prices[1],
+        ask_size=sizes[1],
+        sequence=sequence,
+        revision=np.broadcast_to(np.int32(0), len(ts_ns)),
+    )
+
+
+def tick_block(
+    symbols: tuple[str, ...],
+    symbol: Ints,
+    ts_ns: Longs,
+    *,
+    price: Floats,
+    size: Floats,
+    sequence: Longs,
+    condition: Ints,
+    conditions: tuple[str, ...],
+) -> TickBlock:
+    """Return a block of ticks; ``condition`` counts in ``conditions``."""
+    return TickBlock(
+        symbols=symbols,
+        symbol=symbol,
+        ts_ns=ts_ns,
+        price=price,
+        size=size,
+        condition=condition,
+        sequence=sequence,
+        revision=np.broadcast_to(np.int32(0), len(ts_ns)),
+        conditions=conditions,
+    )
+
+
 def sort_out(symbol: Ints, ts_ns: Longs, prices: Sequence[Floats], volume: Floats) -> Found:
     """Find the rows that make no sense, stand twice or out of order.
 
@@ -86,11 +143,14 @@ def sort_out(symbol: Ints, ts_ns: Longs, prices: Sequence[Floats], volume: Float
     return Found(keep, tuple(sorted(faults, key=lambda fault: fault.row)))
 
 
-def sort_ticks(ts_ns: Longs, *, prices: Sequence[Floats], sizes: Sequence[Floats]) -> Found:
-    """Find the ticks or quotes of one symbol that make no sense, or stand out of order.
+def sort_ticks(
+    symbol: Ints, ts_ns: Longs, prices: Sequence[Floats], sizes: Sequence[Floats]
+) -> Found:
+    """Find the ticks or quotes that make no sense, or stand out of order.
 
-    A row is dropped when a value is not finite or is negative. Those of one time keep the order in
-    which they came. Rows out of order are kept, sorted, and reported once, at the first of them.
+    A row is dropped when a value is not finite or is negative. Those of one symbol and time keep
+    the order in which they came. Rows out of order are kept, sorted, and reported once, at the
+    first of them.
     """
     faults: dict[int, str] = {}
     for columns, name in ((prices, "price"), (sizes, "size")):
@@ -99,12 +159,13 @@ def sort_ticks(ts_ns: Longs, *, prices: Sequence[Floats], sizes: Sequence[Floats
                 faults.setdefault(row, f"a {name} {what}")
     good = np.ones(len(ts_ns), np.bool_)
     good[list(faults)] = False
-    keep = np.flatnonzero(good)
-    backwards = np.flatnonzero(np.diff(ts_ns[keep]) < 0)
+    rows = np.flatnonzero(good)
+    keep = rows[np.argsort(symbol[rows], kind="stable")]
     told = [Fault(row, reason) for row, reason in faults.items()]
+    backwards = np.flatnonzero((np.diff(ts_ns[keep]) < 0) & (np.diff(symbol[keep]) == 0))
     if len(backwards):
-        told.append(Fault(int(keep[backwards[0] + 1]), _out_of_order(len(backwards))))
-        keep = keep[np.argsort(ts_ns[keep], kind="stable")]
+        told.append(Fault(int(keep[backwards + 1].min()), _out_of_order(len(backwards))))
+        keep = rows[np.lexsort((rows, ts_ns[rows], symbol[rows]))]
     return Found(keep, tuple(sorted(told, key=lambda fault: fault.row)))
 
 
