@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient
 
 from streams.errors import BrokerError
 from streams.local import aot, jars, kafka, ports, training
-from streams.local.process import ProcessRecord, alive, end, spawn
+from streams.local.process import ProcessRecord, alive, end, spawn, uninterrupted
 
 __all__ = ["LocalBroker"]
 
@@ -309,13 +309,16 @@ class LocalBroker:
         output = self._output_path
         if self._recording is not None:
             command = [*command, "-XX:AOTMode=record", f"-XX:AOTConfiguration={self._recording}"]
-        process = spawn([*command, "kafka.Kafka", str(self._config_path)], output)
+        process: psutil.Process | None = None
         try:
+            with uninterrupted():
+                process = spawn([*command, "kafka.Kafka", str(self._config_path)], output)
             ProcessRecord.of(process, self._ports).write(self.record_path)
             self._await_answer(process, output, deadline_s)
         except BaseException:
             # Whatever ended the wait, Ctrl-C too: no half-started process stays behind.
-            end(process, 0)
+            if process is not None:
+                end(process, 0)
             self.record_path.unlink(missing_ok=True)
             raise
         self._process = process

@@ -15,13 +15,15 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
-from streams.errors import SessiontapeError
-from streams.local.process import end
+from streams.errors import ConfigError, SessiontapeError
+from streams.local.process import end, uninterrupted
 from streams.local.running import STOP_S, running_stack
 from streams.local.stack import Stack
 from streams.local.state import StackState, state_path
 from streams.local.workers import WorkerError, WorkerSpec, log_path, spawn_worker
 from streams.settings import Settings, load
+from streams.sources import open_source
+from streams.sources.withheld import withheld
 
 __all__ = ["main", "start_detached"]
 
@@ -38,6 +40,9 @@ def start_detached(
     upkeep: bool = True,
     tables: bool = True,
     sink: bool = True,
+    source: str = "",
+    fallbacks: Sequence[str] = (),
+    withhold: str = "",
     tell: Callable[[str], None] = lambda _: None,
 ) -> StackState:
     """Start a stack that outlives us; return its state when all of it works.
@@ -46,6 +51,8 @@ def start_detached(
     ------
     SessiontapeError
         One of this namespace runs already.
+    ConfigError, SourceError
+        A source that is none.
     WorkerError
         It did not come up; the message ends with the end of its log.
     """
@@ -56,17 +63,38 @@ def start_detached(
             "use it, or end it with `sessiontape down`"
         )
         raise SessiontapeError(msg)
+    if source:  # the producer opens them again; here they are only held to be right
+        _check_sources(settings, source, fallbacks, withhold)
+    elif fallbacks or withhold:
+        msg = "--fallback and --withhold belong to a --source: give one"
+        raise ConfigError(msg)
     argv = ["streams.local.supervisor", f"--coordinators={coordinators}"]
+    argv += [f"--source={source}"] if source else []
+    argv += [f"--fallback={fallback}" for fallback in fallbacks]
+    argv += [f"--withhold={withhold}"] if withhold else []
     argv += [] if upkeep else ["--no-upkeep"]
     argv += [] if tables else ["--no-tables"]
     argv += [] if sink else ["--no-sink"]
     spec = WorkerSpec("supervisor", tuple(argv))
-    process = spawn_worker(spec, log_path(settings, spec.name), settings)
+    process: psutil.Process | None = None
     try:
+        with uninterrupted():
+            process = spawn_worker(spec, log_path(settings, spec.name), settings)
         return _follow(settings, process, tell)
     except BaseException:
-        end(process, STOP_S)
+        if process is not None:
+            end(process, STOP_S)
         raise
+
+
+def _check_sources(
+    settings: Settings, source: str, fallbacks: Sequence[str], withhold: str
+) -> None:
+    opened = open_source(source)
+    if withhold:
+        withheld(opened, withhold, settings.calendar, settings.hours)
+    for fallback in fallbacks:
+        open_source(fallback)
 
 
 def _follow(settings: Settings, process: psutil.Process, tell: Callable[[str], None]) -> StackState:
@@ -95,6 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-upkeep", dest="upkeep", action="store_false")
     parser.add_argument("--no-tables", dest="tables", action="store_false")
     parser.add_argument("--no-sink", dest="sink", action="store_false")
+    parser.add_argument("--source", default="")
+    parser.add_argument("--fallback", action="append", default=[])
+    parser.add_argument("--withhold", default="")
     given = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
@@ -115,6 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             upkeep=given.upkeep,
             tables=given.tables,
             sink=given.sink,
+            source=given.source,
+            fallbacks=given.fallback,
+            withhold=given.withhold,
             kind="up",
             tell=log.info,
         )

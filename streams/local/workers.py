@@ -16,7 +16,7 @@ import psutil
 from pydantic import SecretStr
 
 from streams.errors import SessiontapeError
-from streams.local.process import alive, end
+from streams.local.process import alive, end, uninterrupted
 from streams.settings import PREFIX, Settings
 
 __all__ = [
@@ -135,7 +135,7 @@ class Supervisor:
         """
         for spec in specs:
             log = log_path(self._settings, spec.name)
-            with self._lock:
+            with uninterrupted(), self._lock:
                 process = spawn_worker(spec, log, self._settings)
                 self._workers[spec.name] = _Running(spec, log, process, time.monotonic())
         self._publish()
