@@ -9,8 +9,8 @@ from schemas import BarBlock, Coverage, Frame
 from streams.calendar import sessions_between
 from streams.client.batch import Batch
 from streams.client.merging import Merger
+from streams.control import command_of
 from streams.intervals import MINUTE_NS
-from streams.replay import command_of
 from streams.settings import load
 from streams.shard import Shard
 from streams.sources import open_source

@@ -16,12 +16,11 @@ from schemas import BarBlock, BarColumns
 from schemas.records import Ints, Longs
 from streams.calendar import sessions_between
 from streams.client import SessionData, SessionStream
-from streams.control import send_command
+from streams.control import command_of, send_command
 from streams.digest import Digest
 from streams.intervals import MINUTE_NS
 from streams.local.stack import Stack
 from streams.merge import bars_of, concatenate
-from streams.replay import command_of
 from streams.settings import Settings, load
 from streams.sources import open_source
 

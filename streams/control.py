@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from schemas import Command
 from schemas.registry import codec_for
+from streams.calendar import Session
 from streams.errors import BrokerError, CommandError, DecodeError, DeliveryError
 from streams.kafka import consumer_config, producer_config
 from streams.settings import Settings
@@ -22,6 +23,7 @@ from streams.topics import MESSAGE_BYTES, SYMBOL_BYTES, Topics
 
 __all__ = [
     "ControlReader",
+    "command_of",
     "is_one_replay",
     "latest_command",
     "new_run",
@@ -88,6 +90,47 @@ def sought_run(run: str) -> str:
 def is_one_replay(run: str, other: str) -> bool:
     """Tell whether a seek, or several, led from one run to the other."""
     return run.partition(".")[0] == other.partition(".")[0]
+
+
+def command_of(
+    settings: Settings,
+    symbols: Sequence[str],
+    sessions: Sequence[Session],
+    *,
+    upkeep: bool = False,
+) -> Command:
+    """Return the command that starts a replay, but for version, run, anchor and readers.
+
+    Parameters
+    ----------
+    settings
+        Calendar, hours, speed, time-out, prefetch, derived bars and trailing sessions.
+    symbols, sessions
+        What is played.
+    upkeep
+        Whether an upkeep runs: without one nobody fills gaps, and none is waited for.
+    """
+    return Command(
+        version=0,
+        action="start",
+        run="",
+        mode="replay",
+        calendar=settings.calendar,
+        start=sessions[0].label,
+        end=sessions[-1].label,
+        symbols=tuple(symbols),
+        streams=("bars",),
+        anchor_wall_ns=0,
+        hours=settings.hours,
+        speed=settings.speed_factor,
+        session_timeout_s=settings.session_timeout_s,
+        on_timeout=settings.on_timeout,
+        prefetch_sessions=settings.prefetch_sessions,
+        trailing_sessions=settings.trailing_sessions,
+        upkeep=upkeep,
+        derived=settings.derived,
+        historical=settings.historical,
+    )
 
 
 def latest_command(settings: Settings) -> Command | None:

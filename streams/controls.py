@@ -1,4 +1,4 @@
-"""Pause, resume, speed, step, seek and stop: commands that change a run that is on.
+"""Start, pause, resume, speed, step, seek and stop: commands that begin and change a run.
 
 Each waits until every shard of the tape says that it follows, so that what comes back is how the
 tape stands, and not only what was asked for.
@@ -16,14 +16,15 @@ import numpy as np
 from schemas import Command, Frame
 from schemas.records import Longs
 from streams.calendar import sessions_between
-from streams.control import latest_command, send_command, sought_run
+from streams.control import command_of, latest_command, new_run, send_command, sought_run
 from streams.coverage import expected_ends
 from streams.delivery import FrameReader
 from streams.errors import CommandError, ConfigError
 from streams.intervals import interval_ns
+from streams.kafka import admin, members_of
 from streams.places import place_of
 from streams.settings import Settings, load
-from streams.topics import shards_of
+from streams.topics import Topics, shards_of
 
 __all__ = ["Controls", "TapeState", "run_that_is_on"]
 
@@ -114,6 +115,86 @@ class Controls:
         if command is None:
             raise _no_run(self._settings)
         return self._state(command, ())
+
+    def start(
+        self,
+        symbols: Sequence[str],
+        start: str,
+        end: str,
+        *,
+        paused: bool = False,
+        readers: Sequence[str] | None = None,
+        upkeep: bool | None = None,
+    ) -> TapeState:
+        """Begin a run, which goes on by itself: whoever subscribes reads it.
+
+        Calendar, hours, speed, time-outs, prefetch and trailing sessions are those of the settings.
+
+        Parameters
+        ----------
+        symbols
+            Symbols to play; the producer's source has to have them.
+        start, end
+            First and last session, YYYY-MM-DD, both inclusive.
+        paused
+            Whether the clock stands until `resume`.
+        readers
+            Consumer groups that the tape waits for before it deletes what they have not read;
+            default: those of the tables, the upkeep and the sink, as far as they are there.
+        upkeep
+            Whether gaps are filled and longer bars derived; default: where there is an upkeep.
+
+        Raises
+        ------
+        CommandError
+            A run is on, or nobody answers requests.
+        CalendarError, ConfigError
+            No such calendar, days or symbols.
+        """
+        settings = self._settings
+        if not symbols:
+            msg = "a run needs symbols: name one or more"
+            raise ConfigError(msg)
+        sessions = sessions_between(settings.calendar, start, end, settings.hours)
+        latest = latest_command(settings)
+        if latest is not None and not latest.stopped and self._is_on(latest):
+            msg = f"run {latest.run} is on in namespace {settings.namespace}: stop it first"
+            raise CommandError(msg)
+        there = self._groups()
+        topics = Topics(settings.namespace)
+        if topics.producer not in there:
+            msg = (
+                f"nobody answers requests in namespace {settings.namespace}: start its stack with "
+                "a source (`sessiontape up --source …`)"
+            )
+            raise CommandError(msg)
+        if readers is None:
+            readers = [g for g in (topics.sink, topics.tables, topics.upkeep) if g in there]
+        has_upkeep = topics.upkeep in there if upkeep is None else upkeep
+        asked = replace(
+            command_of(settings, sorted(set(symbols)), sessions, upkeep=has_upkeep),
+            version=0 if latest is None else latest.version,
+            run=new_run(),
+            readers=tuple(readers),
+            paused=paused,
+        )
+        return self._ask(asked, "start", _is_told, anchor_wall_ns=time.time_ns())
+
+    def _is_on(self, command: Command) -> bool:
+        """Tell whether a run goes on, or is still to begin."""
+        frames = _last_of(self._reader, command.run)
+        return len(frames) < len(self._reader.shards) or any(f.event != "end" for f in frames)
+
+    def _groups(self) -> set[str]:
+        """Return the groups of the namespace that have members; the sink's where it has read."""
+        topics = Topics(self._settings.namespace)
+        with admin(self._settings) as client:
+            found = members_of(client, {topics.producer, topics.tables, topics.upkeep})
+        there = {group for group, (members, _) in found.items() if members}
+        with FrameReader(self._settings, topics.sink) as reader:
+            if any(offset is not None for offset in reader.committed().values()):
+                there.add(topics.sink)
+        return there
 
     def pause(self) -> TapeState:
         """Stop the clock of all shards at the furthest one's; it stands until `resume`.

@@ -22,6 +22,7 @@ __all__ = [
     "consumer_config",
     "create_topics",
     "first_offset",
+    "members_of",
     "producer_config",
     "report_uncut",
     "topics_there",
@@ -33,6 +34,7 @@ Config: TypeAlias = dict[str, str | int | float | bool]
 
 METADATA_TIMEOUT_S = 10.0
 METADATA_POLL_S = 0.05
+ASK_S = 2.0
 
 
 class MissingTopicError(TopicError):
@@ -245,6 +247,22 @@ def first_offset(
         consumer.close()
     msg = f"{topic}[{partition}] can't be read from {start} on"
     raise BrokerError(msg)
+
+
+def members_of(client: AdminClient, groups: set[str]) -> dict[str, tuple[int, int]]:
+    """Return of each group that stands still its members and how many partitions they hold."""
+    found = {}
+    asked = client.describe_consumer_groups(sorted(groups), request_timeout=ASK_S) if groups else {}
+    for group, answer in asked.items():
+        try:
+            described = answer.result(2 * ASK_S)
+        except (KafkaException, TimeoutError):
+            continue  # a broker that was just made has no coordinator of groups yet
+        if described.state.name != "STABLE":
+            continue
+        held = [len(member.assignment.topic_partitions) for member in described.members]
+        found[group] = (len(held), sum(held))
+    return found
 
 
 def report_uncut(place: TopicPartition, done: Any) -> None:

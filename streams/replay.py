@@ -11,7 +11,7 @@ from schemas import Command
 from streams.calendar import Session, sessions_between
 from streams.client import Batch, SessionData, SessionStream
 from streams.client.reader import Start
-from streams.control import is_one_replay, latest_command, new_run, send_command
+from streams.control import command_of, is_one_replay, latest_command, new_run, send_command
 from streams.digest import Digest
 from streams.errors import BrokerError, CommandError, SessiontapeError
 from streams.local.attach import AttachedStack, a_stack
@@ -139,47 +139,6 @@ def replay(
         )
         has_upkeep = upkeep and stack.has_upkeep
         return run.play(command_of(settings, names, sessions, upkeep=has_upkeep))
-
-
-def command_of(
-    settings: Settings,
-    symbols: Sequence[str],
-    sessions: Sequence[Session],
-    *,
-    upkeep: bool = False,
-) -> Command:
-    """Return the command that starts a replay, but for version, run, anchor and readers.
-
-    Parameters
-    ----------
-    settings
-        Calendar, hours, speed, time-out, prefetch, derived bars and trailing sessions.
-    symbols, sessions
-        What is played.
-    upkeep
-        Whether an upkeep runs: without one nobody fills gaps, and none is waited for.
-    """
-    return Command(
-        version=0,
-        action="start",
-        run="",
-        mode="replay",
-        calendar=settings.calendar,
-        start=sessions[0].label,
-        end=sessions[-1].label,
-        symbols=tuple(symbols),
-        streams=("bars",),
-        anchor_wall_ns=0,
-        hours=settings.hours,
-        speed=settings.speed_factor,
-        session_timeout_s=settings.session_timeout_s,
-        on_timeout=settings.on_timeout,
-        prefetch_sessions=settings.prefetch_sessions,
-        trailing_sessions=settings.trailing_sessions,
-        upkeep=upkeep,
-        derived=settings.derived,
-        historical=settings.historical,
-    )
 
 
 def group_of(settings: Settings) -> str:

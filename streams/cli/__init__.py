@@ -81,6 +81,15 @@ COMMANDS = {
             "gaps --watch",
         ),
     ),
+    "start": Command(
+        "controls",
+        "The tape",
+        "Begin a run on a stack that is up with a source; it goes on by itself.",
+        (
+            "start --symbols AIG,BAC --start 2013-10-07 --end 2013-10-11 --speed 60",
+            "start --paused --json",
+        ),
+    ),
     "pause": Command(
         "controls",
         "The tape",
@@ -136,7 +145,11 @@ COMMANDS = {
         "stack",
         "The stack",
         "Start Kafka, the workers and chDB on this machine, and leave them running.",
-        ("up", "up --namespace research --partitions 4 --workers 2"),
+        (
+            "up",
+            "up --namespace research --partitions 4 --workers 2",
+            "up --source lean:DIR",
+        ),
     ),
     "down": Command(
         "stack",

@@ -1,18 +1,78 @@
-"""``pause``, ``resume``, ``speed``, ``step``, ``seek`` and ``stop``: the run that is on."""
+"""``start``, ``pause``, ``resume``, ``speed``, ``step``, ``seek``, ``stop``: the run of a tape."""
 
 # ruff: noqa: PLC0415 - what a command needs is imported when it runs: help must be there at once
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from streams.cli.options import Json, Namespace, settings_of
+from cyclopts import Parameter
+
+from streams.cli.options import Json, Namespace, hours_of, names, settings_of
 from streams.cli.output import clock, note, print_json, print_line
 
 if TYPE_CHECKING:
     from streams.controls import Controls, TapeState
 
-__all__ = ["pause", "resume", "seek", "speed", "step", "stop"]
+__all__ = ["pause", "resume", "seek", "speed", "start", "step", "stop"]
+
+
+def start(
+    *,
+    calendar: str | None = None,
+    symbols: str | None = None,
+    start: str | None = None,
+    end: str | None = None,
+    speed: str | None = None,
+    extended_hours: Annotated[bool, Parameter(negative="")] = False,
+    hours: str | None = None,
+    session_timeout: float | None = None,
+    on_timeout: Literal["go_on", "stop"] | None = None,
+    prefetch: bool = True,
+    paused: Annotated[bool, Parameter(negative="")] = False,
+    namespace: Namespace = None,
+    json: Json = False,
+) -> int:
+    """Begin a run on a stack that has a source; it goes on by itself.
+
+    Parameters
+    ----------
+    calendar
+        Calendar by its exchange_calendars name, such as XNYS or 24/7.
+    symbols
+        Symbols with commas between; all of the source when not given.
+    start
+        First session, YYYY-MM-DD; that of the source when not given.
+    end
+        Last session, inclusive.
+    speed
+        max, or tape seconds a wall second: 60 plays an hour a minute, 1 is real time.
+    extended_hours
+        Pre-market and after-hours too.
+    hours
+        regular, extended, or HH:MM-HH:MM in the calendar's time zone.
+    session_timeout
+        Seconds without progress until a session is played incomplete.
+    on_timeout
+        What to do after such a session: go on, or stop.
+    prefetch
+        Whether sessions are asked for while the one before them plays.
+    paused
+        Let the clock stand until `sessiontape resume`.
+    """
+    from streams.local.start import start_run
+
+    settings = settings_of(
+        namespace=namespace,
+        calendar=calendar,
+        speed=speed,
+        hours=hours_of(hours, extended=extended_hours),
+        session_timeout_s=session_timeout,
+        on_timeout=on_timeout,
+        prefetch_sessions=None if prefetch else 0,
+    )
+    found = start_run(settings, names(symbols), start, end, paused=paused)
+    return _show(found, is_json=json)
 
 
 def pause(*, namespace: Namespace = None, json: Json = False) -> int:
@@ -65,14 +125,18 @@ def stop(*, namespace: Namespace = None, json: Json = False) -> int:
 
 
 def _asked(ask: Callable[[Controls], TapeState], namespace: str | None, *, is_json: bool) -> int:
-    """Ask, and say how the tape stands then; 1 where a shard does not follow."""
-    from dataclasses import asdict
-
+    """Ask, and say how the tape stands then."""
     from streams.controls import Controls
     from streams.local.running import connected
 
     with Controls(settings=connected(settings_of(namespace=namespace))) as controls:
-        found = ask(controls)
+        return _show(ask(controls), is_json=is_json)
+
+
+def _show(found: TapeState, *, is_json: bool) -> int:
+    """Say how the tape stands; 1 where a shard does not follow."""
+    from dataclasses import asdict
+
     if is_json:
         print_json(asdict(found))
     else:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from streams.settings import Settings
 
-__all__ = ["Json", "Namespace", "names", "settings_of"]
+__all__ = ["Json", "Namespace", "hours_of", "names", "settings_of"]
 
 Json: TypeAlias = Annotated[
     bool, Parameter(name="--json", negative="", help="Print JSON on stdout, for machines.")
@@ -33,6 +33,22 @@ def settings_of(**changes: Any) -> Settings:
     given = {name: value for name, value in changes.items() if value is not None}
     settings = load()
     return settings.but(**given) if given else settings
+
+
+def hours_of(hours: str | None, *, extended: bool) -> str | None:
+    """Return what ``--hours`` and ``--extended-hours`` say together.
+
+    Raises
+    ------
+    ConfigError
+        They say two different things.
+    """
+    from streams.errors import ConfigError
+
+    if extended and hours not in (None, "extended"):
+        msg = "--extended-hours and --hours say two different things: give one of them"
+        raise ConfigError(msg)
+    return "extended" if extended else hours
 
 
 def names(text: str | None) -> list[str] | None:

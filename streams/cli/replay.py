@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from streams.cli.options import Json, Namespace, names, settings_of
+from streams.cli.options import Json, Namespace, hours_of, names, settings_of
 from streams.cli.output import Bar, bar, clock, note, print_json, print_line, print_table
 
 if TYPE_CHECKING:
@@ -99,14 +99,11 @@ def replay(
     if kinds != "bars":
         msg = f"--kinds {kinds}: bars is the one stream that can be replayed"
         raise ConfigError(msg)
-    if extended_hours and hours not in (None, "extended"):
-        msg = "--extended-hours and --hours say two different things: give one of them"
-        raise ConfigError(msg)
     settings = settings_of(
         namespace=namespace,
         calendar=calendar,
         speed=speed,
-        hours="extended" if extended_hours else hours,
+        hours=hours_of(hours, extended=extended_hours),
         session_timeout_s=session_timeout,
         on_timeout=on_timeout,
         prefetch_sessions=None if prefetch else 0,

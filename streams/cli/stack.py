@@ -25,19 +25,24 @@ def up(
     sink: bool = True,
     tables: bool = True,
     upkeep: bool = True,
+    source: str | None = None,
+    fallback: Annotated[list[str] | None, Parameter(negative="")] = None,
+    withhold: str | None = None,
     json: Json = False,
 ) -> int:
     """Start Kafka, the workers and chDB on this machine, and leave them running.
 
     With SESSIONTAPE_BOOTSTRAP_SERVERS set, the brokers are those, and only workers are started.
 
-    Examples
-    --------
-        sessiontape up
-        sessiontape up --namespace research --partitions 4 --workers 2
-
     Parameters
     ----------
+    source
+        Where the rows of `sessiontape start` come from: lean:DIR, csv:PATH, parquet:PATH,
+        synthetic:[key=value,...] or clickhouse:DSN; without one only `replay` brings rows.
+    fallback
+        Source that is asked for what the first one lacks; give it again for more, in order.
+    withhold
+        What the source is made to lack, to see it filled: 2%@7, hour@7, ends, symbol:AIG.
     partitions
         Shards of the namespace, where it is made now.
     workers
@@ -59,6 +64,9 @@ def up(
             upkeep=upkeep,
             sink=sink,
             tables=tables,
+            source=source or "",
+            fallbacks=fallback or (),
+            withhold=withhold or "",
             tell=shown.say,
         )
     if json:
@@ -72,7 +80,8 @@ def up(
         )
     else:
         print_line(f"up: namespace {state.namespace} on {state.bootstrap_servers}")
-        print_line("next: sessiontape replay …, sessiontape status, sessiontape down")
+        then = "start" if source else "replay"
+        print_line(f"next: sessiontape {then} …, sessiontape status, sessiontape down")
     return 0
 
 

@@ -10,14 +10,13 @@ from typing import Self
 import psutil
 
 from streams.errors import ConfigError, SessiontapeError
-from streams.kafka import admin, check_topics
+from streams.kafka import admin, check_topics, members_of
 from streams.local.process import ProcessRecord
 from streams.local.running import running_stack
 from streams.local.stack import (
     READY_POLL_S,
     READY_S,
     Stack,
-    members_of,
     producer_spec,
     readers_of,
 )
@@ -175,6 +174,12 @@ def a_stack(
         )
     if not state.is_ready:
         msg = f"the stack of namespace {state.namespace} is still starting: try again soon"
+        raise SessiontapeError(msg)
+    if state.source:
+        msg = (
+            f"the stack of namespace {state.namespace} has a source of its own: `sessiontape "
+            "start` plays it; for another, take another --namespace"
+        )
         raise SessiontapeError(msg)
     has = sum(name.startswith("coordinator") for name in state.workers)
     if workers is not None and workers != has:

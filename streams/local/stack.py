@@ -10,12 +10,10 @@ from types import TracebackType
 from typing import Self
 
 import psutil
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from sinks.owner import owner_of
 from streams.errors import SessiontapeError, TopicError
-from streams.kafka import admin, check_topics, create_topics
+from streams.kafka import admin, check_topics, create_topics, members_of
 from streams.local.broker import LocalBroker
 from streams.local.process import ProcessRecord
 from streams.local.running import broker_folder
@@ -24,12 +22,11 @@ from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
 from streams.settings import Settings
 from streams.topics import Topics
 
-__all__ = ["Stack", "members_of", "producer_spec", "readers_of"]
+__all__ = ["Stack", "producer_spec", "readers_of"]
 
 READY_S = 60.0
 """Seconds within which all workers have to have taken up their work."""
 READY_POLL_S = 0.02
-ASK_S = 2.0
 BROKER_POLL_S = 0.1
 
 Tell = Callable[[str], None]
@@ -83,6 +80,8 @@ class Stack:
             kind,
             ProcessRecord.of(psutil.Process()),
             bootstrap_servers=settings.bootstrap_servers,
+            source=source,
+            fallbacks=tuple(fallbacks),
         )
         self._writing = threading.Lock()
         self._supervisor: Supervisor | None = None
@@ -353,22 +352,6 @@ def _group(settings: Settings, spec: WorkerSpec) -> str:
         "producer": topics.producer,
     }
     return groups.get(kind, "")
-
-
-def members_of(client: AdminClient, groups: set[str]) -> dict[str, tuple[int, int]]:
-    """Return of each group that stands still its members and how many partitions they hold."""
-    found = {}
-    asked = client.describe_consumer_groups(sorted(groups), request_timeout=ASK_S) if groups else {}
-    for group, answer in asked.items():
-        try:
-            described = answer.result(2 * ASK_S)
-        except (KafkaException, TimeoutError):
-            continue  # a broker that was just made has no coordinator of groups yet
-        if described.state.name != "STABLE":
-            continue
-        held = [len(member.assignment.topic_partitions) for member in described.members]
-        found[group] = (len(held), sum(held))
-    return found
 
 
 def _process(pid: int) -> psutil.Process | None:

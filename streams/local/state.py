@@ -44,6 +44,8 @@ class StackState:
         Whether all workers have taken up their work.
     failure
         What went wrong for good; empty when nothing.
+    source, fallbacks
+        URIs of what its producer answers requests from; empty where it has none.
     """
 
     namespace: str
@@ -55,6 +57,8 @@ class StackState:
     doing: str = ""
     is_ready: bool = False
     failure: str = ""
+    source: str = ""
+    fallbacks: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> StackState | None:
@@ -63,6 +67,7 @@ class StackState:
             raw = json.loads(path.read_text(encoding="utf-8"))
             raw["owner"] = ProcessRecord(**raw["owner"])
             raw["workers"] = {n: ProcessRecord(**record) for n, record in raw["workers"].items()}
+            raw["fallbacks"] = tuple(raw.get("fallbacks", ()))
             return cls(**raw)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
@@ -71,6 +76,7 @@ class StackState:
         """Write it in one step, so that no reader sees half of it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
+        part.touch(0o600)  # a source's URI may hold a password
         part.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
         part.replace(path)
 

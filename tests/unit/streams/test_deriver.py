@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from schemas import BarBlock, Coverage, Frame
 from streams.calendar import sessions_between
+from streams.control import command_of
 from streams.derived_frames import pieces
 from streams.derived_session import DerivedSession
 from streams.deriver import Deriver
 from streams.errors import ConfigError, HoleError
 from streams.intervals import MINUTE_NS, interval_ns
-from streams.replay import command_of
 from streams.settings import load
 from streams.shard import Shard
 from streams.sources import open_source

@@ -13,10 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streams.errors import BrokerError, SessiontapeError
+from streams.errors import BrokerError, ConfigError, SessiontapeError
 from streams.local.process import ProcessRecord, alive, spawn
 from streams.local.running import connected, running_stack, stop_all
 from streams.local.stack import Stack, producer_spec, readers_of
+from streams.local.start import start_run
 from streams.local.state import StackState, locked, stack_states, state_path
 from streams.local.workers import Supervisor, WorkerError, WorkerSpec, environment, log_path, tail
 from streams.settings import Settings
@@ -174,6 +175,31 @@ def test_a_state_is_read_as_it_was_written(settings: Settings) -> None:
     assert running_stack(settings) == state
     assert stack_states(settings.data_dir) == [state]
     assert [entry.name for entry in path.parent.iterdir()] == ["unit.json"]
+
+
+def test_the_sources_of_a_stack_are_kept_for_its_owner_alone(settings: Settings) -> None:
+    path = state_path(settings.data_dir, "unit")
+    state = a_state(psutil.Process(), source="lean:a", fallbacks=("csv:b", "csv:c"))
+    state.write(path)
+    assert StackState.read(path) == state
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_run_is_begun_where_a_stack_with_a_source_is_up(settings: Settings) -> None:
+    path = state_path(settings.data_dir, "unit")
+    with pytest.raises(SessiontapeError, match="no stack of namespace unit runs here"):
+        start_run(settings, None, None, None)
+    a_state(psutil.Process(), source="synthetic:symbols=2").write(path)
+    with pytest.raises(SessiontapeError, match="no stack of namespace unit runs here"):
+        start_run(settings, None, None, None)  # it is still starting
+    a_state(psutil.Process(), is_ready=True).write(path)
+    with pytest.raises(SessiontapeError, match="the stack of namespace unit has no source"):
+        start_run(settings, None, None, None)
+    a_state(psutil.Process(), is_ready=True, source="synthetic:symbols=2").write(path)
+    with pytest.raises(ConfigError, match="synthetic:symbols=2 has no X; it has SYN0001, SYN0002"):
+        start_run(settings, ["X"], None, None)
+    with pytest.raises(ConfigError, match="does not say which days it has"):
+        start_run(settings, None, "2024-11-27", None)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"owner": 1}'])

@@ -1,0 +1,74 @@
+"""A run begun on the stack that runs on this machine, from the source that the stack has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from streams.controls import Controls, TapeState
+from streams.errors import SessiontapeError
+from streams.local.running import running_stack
+from streams.local.stack import readers_of
+from streams.selection import range_of, symbols_of
+from streams.settings import Settings
+from streams.sources import open_source
+
+__all__ = ["start_run"]
+
+
+def start_run(
+    settings: Settings,
+    symbols: Sequence[str] | None,
+    start: str | None,
+    end: str | None,
+    *,
+    paused: bool = False,
+) -> TapeState:
+    """Begin a run; what is not given is that of the stack's source.
+
+    Parameters
+    ----------
+    settings
+        Namespace, calendar, hours, speed and time-outs.
+    symbols
+        Symbols; None for all of the source.
+    start, end
+        First and last session, YYYY-MM-DD, both inclusive; None for those of the source.
+    paused
+        Whether the clock stands until it is resumed.
+
+    Raises
+    ------
+    SessiontapeError
+        No stack of the namespace runs here, or it has no source.
+    CommandError
+        A run is on.
+    ConfigError, CalendarError, SourceError
+        What was asked for can't be.
+    """
+    state = running_stack(settings)
+    if state is None or not state.is_ready:
+        msg = (
+            f"no stack of namespace {settings.namespace} runs here: `sessiontape up --source …`, "
+            "or, for one that runs elsewhere, `streams.Controls(…).start(…)`"
+        )
+        raise SessiontapeError(msg)
+    if not state.source:
+        msg = (
+            f"the stack of namespace {settings.namespace} has no source: end it with `sessiontape "
+            "down`, and start it by `sessiontape up --source …`"
+        )
+        raise SessiontapeError(msg)
+    source = open_source(state.source)
+    others = [open_source(uri) for uri in state.fallbacks]
+    names = symbols_of(source, state.source, symbols, others)
+    first, last = range_of(source, state.source, start, end)
+    connected = settings.but(bootstrap_servers=state.bootstrap_servers)
+    with Controls(settings=connected) as controls:
+        return controls.start(
+            names,
+            first,
+            last,
+            paused=paused,
+            readers=readers_of(settings, list(state.workers)),
+            upkeep="upkeep" in state.workers,
+        )
