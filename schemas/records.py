@@ -295,6 +295,8 @@ class Command(Record):
     upkeep: bool = False
     derived: tuple[str, ...] = ()
     historical: tuple[str, ...] = ()
+    lockstep: tuple[str, ...] = ()
+    lockstep_timeout_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,3 +437,4 @@ class Frame(Record):
     prefetched: bool = False
     minutes: Minutes | None = None
     derived: DerivedColumns | None = None
+    left_out: tuple[str, ...] = ()

@@ -106,6 +106,15 @@ class SessionBuffer:
         at = self._at + rows
         return min(until_ns, int(self._ready[at])) if at < len(self._ready) else until_ns
 
+    def next_slice(self, ends: Longs, close_ns: int) -> int:
+        """Return the ready time of the next slice; ``close_ns`` where none is to come.
+
+        ``ends`` are the ready times of bars that are expected and still to come, ascending.
+        """
+        self._merge()
+        times = (*self._ready[self._at : self._at + 1].tolist(), *ends[:1].tolist(), close_ns)
+        return int(min(times))
+
     def take(self, until_ns: int) -> BarColumns:
         """Return the rows ready at ``until_ns`` that are not out yet, in order; now they are."""
         bars = self._merge()

@@ -98,6 +98,7 @@ def command_of(
     sessions: Sequence[Session],
     *,
     upkeep: bool = False,
+    lockstep: Sequence[str] = (),
 ) -> Command:
     """Return the command that starts a replay, but for version, run, anchor and readers.
 
@@ -109,6 +110,8 @@ def command_of(
         What is played.
     upkeep
         Whether an upkeep runs: without one nobody fills gaps, and none is waited for.
+    lockstep
+        Consumer groups that the clock waits for behind each slice.
     """
     return Command(
         version=0,
@@ -130,6 +133,8 @@ def command_of(
         upkeep=upkeep,
         derived=settings.derived,
         historical=settings.historical,
+        lockstep=tuple(lockstep),
+        lockstep_timeout_s=settings.lockstep_timeout_s,
     )
 
 

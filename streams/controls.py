@@ -123,6 +123,7 @@ class Controls:
         end: str,
         *,
         paused: bool = False,
+        lockstep: Sequence[str] = (),
         readers: Sequence[str] | None = None,
         upkeep: bool | None = None,
     ) -> TapeState:
@@ -138,6 +139,9 @@ class Controls:
             First and last session, YYYY-MM-DD, both inclusive.
         paused
             Whether the clock stands until `resume`.
+        lockstep
+            Consumer groups that the clock waits for behind each slice, as those of
+            ``SessionStream(group=…, lockstep=True)``.
         readers
             Consumer groups that the tape waits for before it deletes what they have not read;
             default: those of the tables, the upkeep and the sink, as far as they are there.
@@ -172,7 +176,9 @@ class Controls:
             readers = [g for g in (topics.sink, topics.tables, topics.upkeep) if g in there]
         has_upkeep = topics.upkeep in there if upkeep is None else upkeep
         asked = replace(
-            command_of(settings, sorted(set(symbols)), sessions, upkeep=has_upkeep),
+            command_of(
+                settings, sorted(set(symbols)), sessions, upkeep=has_upkeep, lockstep=lockstep
+            ),
             version=0 if latest is None else latest.version,
             run=new_run(),
             readers=tuple(readers),

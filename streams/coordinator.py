@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,6 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
-from schemas import Command
 from streams.assignment import Assignment
 from streams.calendar import prepare
 from streams.errors import BrokerError, SessiontapeError
@@ -105,10 +104,10 @@ class Coordinator:
     def _places(self, shards: Iterable[int]) -> set[TP]:
         return {TP(self.topics.raw_bars, shard) for shard in shards}
 
-    def _readers_at(self, command: Command, shard: int) -> int:
-        """Return the least offset of the session topic that the command's readers committed."""
+    def _readers_at(self, groups: Sequence[str], shard: int) -> int:
+        """Return the least offset of the session topic that some groups have committed."""
         found = []
-        for group in command.readers:
+        for group in groups:
             # Not by the admin client: librdkafka 2.16 aborts the process when a broker dies while
             # such a question is open ("eonce->refcnt > 0").
             with self._asking:

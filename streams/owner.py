@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -25,11 +25,13 @@ __all__ = ["Owner"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-ReadersAt = Callable[[Command, int], int]
+ReadersAt = Callable[[Sequence[str], int], int]
 
 SECOND_NS = 1_000_000_000
 LONGEST_WAIT_S = 1.0
 GATE_WAIT_S = 0.02
+ACK_WAITS_S = (0.001, 0.02)
+"""Rest between two looks at who is in lock-step: the first, then twice as long, to the last."""
 HOUSEKEEPING_S = 1.0
 
 
@@ -43,8 +45,7 @@ class Owner:
     shard, shards
         Number of the shard, and how many there are.
     readers_at
-        Returns the least offset that the command's readers have committed on the shard; it may
-        block.
+        Returns the least offset that some groups have committed on a shard; it may block.
     tidy
         Called about once a second with the shard, the first raw offset and the first offset of
         the session topic that are still needed.
@@ -70,6 +71,8 @@ class Owner:
         self._command: Command | None = None
         self._passed = -1
         self._is_held = False
+        self._written, self._taken_at = -1, -1
+        self._written_s, self._ack_wait_s = 0.0, ACK_WAITS_S[0]
         self._asking: asyncio.Task[None] | None = None
         self._is_closed = False
         self._tidied = 0.0
@@ -94,14 +97,14 @@ class Owner:
         log.info("shard %d is ours", self._number)
         while True:
             self._wake.clear()
-            may_open = await self._may_open()
-            release = await self._off_loop(partial(self._advance, may_open))
+            may_open, may_go = await self._may_open(), await self._may_go()
+            release = await self._off_loop(partial(self._advance, may_open, may_go))
             if release is not None:
                 await self._off_loop(partial(self._write, release))
                 self._look_ahead()
             await self._tidy_up(release)
             if release is None:
-                await self._wait(may_open)
+                await self._wait(may_open, may_go)
 
     async def take(self, offset: int, value: bytes | None) -> None:
         """Take a message of the raw topic; it waits until the shard is taken over.
@@ -161,8 +164,8 @@ class Owner:
             self._writer.close()
         self._thread.shutdown(wait=False)
 
-    def _advance(self, may_open: bool) -> Release | None:
-        return self._shard.advance(time.time_ns(), may_open=may_open)
+    def _advance(self, may_open: bool, may_go: bool) -> Release | None:
+        return self._shard.advance(time.time_ns(), may_open=may_open, may_go=may_go)
 
     async def _off_loop(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
@@ -172,6 +175,7 @@ class Owner:
         last = self._writer.open()
         if last is None:
             return
+        self._written, self._written_s = last.offset, time.monotonic()
         frame = last.frame
         if frame.event == "open":
             frame = replace(frame, open_offset=last.offset)
@@ -193,6 +197,8 @@ class Owner:
             msg = "the shard was not taken over"
             raise RuntimeError(msg)
         offsets = self._writer.release(release.frames, self._others(release))
+        if offsets:
+            self._written, self._written_s = offsets[-1], time.monotonic()
         for frame, offset in zip(release.frames, offsets, strict=True):
             if frame.event == "open":
                 self._shard.opened(offset)
@@ -243,7 +249,7 @@ class Owner:
         command = self._command
         if command is not None and command.readers:
             # Not in the shard's thread, which has the tape to write.
-            ask = partial(self._readers_at, command, self._number)
+            ask = partial(self._readers_at, command.readers, self._number)
             self._passed = max(self._passed, await asyncio.to_thread(ask))
 
     async def _may_open(self) -> bool:
@@ -266,6 +272,30 @@ class Owner:
         self._is_held = self._passed < needed
         return not self._is_held
 
+    async def _may_go(self) -> bool:
+        """Tell whether all that are in lock-step have committed behind what is out.
+
+        One that is silent for too long is left out from then on.
+        """
+        command, tape = self._command, self._shard.tape
+        if command is None or not command.lockstep or self._written <= self._taken_at:
+            return True
+        silent = [group for group in command.lockstep if group not in tape.left_out]
+        for group in tuple(silent):
+            offset = await asyncio.to_thread(self._readers_at, (group,), self._number)
+            if offset > self._written:
+                silent.remove(group)
+        if silent and time.monotonic() - self._written_s < command.lockstep_timeout_s:
+            return False
+        for group in silent:
+            log.warning(
+                "shard %d: %s has not taken offset %d in %s s: it is left out of lock-step",
+                *(self._number, group, self._written, command.lockstep_timeout_s),
+            )
+        tape.left_out += tuple(silent)
+        self._taken_at, self._ack_wait_s = self._written, ACK_WAITS_S[0]
+        return True
+
     async def _tidy_up(self, release: Release | None) -> None:
         if release is not None:
             self._keep = release.keep
@@ -274,13 +304,16 @@ class Owner:
             self._tidied = time.monotonic()
             await self._tidy(self._number, keep, self._shard.delete_before)
 
-    async def _wait(self, may_open: bool) -> None:
+    async def _wait(self, may_open: bool, may_go: bool) -> None:
         due_ns = self._shard.due_ns()
         wait_s = LONGEST_WAIT_S
         if due_ns is not None:
             wait_s = min(max((due_ns - time.time_ns()) / SECOND_NS, 0.0), LONGEST_WAIT_S)
         if not may_open and self._shard.is_waiting:
             wait_s = GATE_WAIT_S
+        if not may_go:
+            wait_s = self._ack_wait_s
+            self._ack_wait_s = min(2 * wait_s, ACK_WAITS_S[1])
         try:
             async with asyncio.timeout(wait_s):
                 await self._wake.wait()

@@ -46,6 +46,7 @@ def replay(
     start: str | None = None,
     end: str | None = None,
     intervals: Sequence[str] = (),
+    lockstep: Sequence[str] = (),
     workers: int | None = None,
     partitions: int | None = None,
     upkeep: bool = True,
@@ -77,6 +78,8 @@ def replay(
         First and last session, YYYY-MM-DD, both inclusive; None for those of the source.
     intervals
         Lengths of derived bars that come into ``data``, too, beside the bars of 1m.
+    lockstep
+        Consumer groups that the clock waits for behind each slice.
     workers, partitions
         Coordinators and shards; None takes what there is.
     upkeep
@@ -138,7 +141,8 @@ def replay(
             on_progress=on_progress,
         )
         has_upkeep = upkeep and stack.has_upkeep
-        return run.play(command_of(settings, names, sessions, upkeep=has_upkeep))
+        asked = command_of(settings, names, sessions, upkeep=has_upkeep, lockstep=lockstep)
+        return run.play(asked)
 
 
 def group_of(settings: Settings) -> str:

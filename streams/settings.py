@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     on_timeout: Literal["go_on", "stop"] = Field(
         "go_on", description="What a replay does after a session that timed out."
     )
+    lockstep_timeout_s: float = Field(
+        10.0, gt=0, description="Seconds after which a silent reader is left out of lock-step."
+    )
     prefetch_sessions: int = Field(
         2, ge=0, le=50, description="Sessions asked for ahead of the one that plays."
     )

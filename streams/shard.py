@@ -130,22 +130,16 @@ class Shard:
 
         It is known while the session before plays.
         """
-        plan, opens = self._plan, self.tape.opens
+        plan = self._plan
         if plan is None or self.is_idle:
             return 0
-        trailing = max(plan.command.trailing_sessions, 1)
-        return opens[-trailing] if len(opens) >= trailing else 0
+        return self.tape.open_back(max(plan.command.trailing_sessions, 1))
 
     @property
     def delete_before(self) -> int:
         """Offset of the session topic before which nothing is kept; 0 for nothing to delete."""
-        plan, opens = self._plan, self.tape.opens
-        if plan is None:
-            return 0
-        kept = 1 + max(plan.command.trailing_sessions, 1)
-        while len(opens) > kept:
-            opens.popleft()
-        return opens[0] if len(opens) == kept else 0
+        plan = self._plan
+        return 0 if plan is None else self.tape.cut(1 + max(plan.command.trailing_sessions, 1))
 
     def due_ns(self) -> int | None:
         """Return the wall time at which something falls due by itself, None for nothing."""
@@ -163,7 +157,9 @@ class Shard:
         at = int(np.searchsorted(ends, tape.clock_ns, "right"))
         return plan.wall_ns(tape.number, int(ends[at]) if at < len(ends) else session.close_ns)
 
-    def advance(self, wall_ns: int, *, may_open: bool = True) -> Release | None:
+    def advance(
+        self, wall_ns: int, *, may_open: bool = True, may_go: bool = True
+    ) -> Release | None:
         """Return what is to go out now, None where nothing is due.
 
         Parameters
@@ -172,6 +168,8 @@ class Shard:
             Wall time, ns since the epoch, UTC.
         may_open
             Whether the readers are far enough for another session to open.
+        may_go
+            Whether all that are in lock-step have taken what is out.
 
         Raises
         ------
@@ -198,10 +196,7 @@ class Shard:
         self._held.sort_in(plan, self.tape)
         if plan.command.stopped:
             return self._stop(plan)
-        if self.tape.phase == "waiting":
-            release = self._open(plan, wall_ns) if may_open else None
-        else:
-            release = self._play(plan, wall_ns, may_open=may_open)
+        release = self._go(plan, wall_ns, may_open=may_open) if may_go else None
         return release or self._tell(plan)
 
     # The steps of a run.
@@ -212,7 +207,7 @@ class Shard:
         tape.run, tape.phase = plan.command.run, "waiting"
         tape.number, tape.requested, tape.open_offset = 0, -1, -1
         tape.clock_ns, tape.progress_ns = plan.sessions[0].open_ns, wall_ns
-        tape.incomplete, tape.reason = False, ""
+        tape.incomplete, tape.reason, tape.left_out = False, "", ()
         requests = self._requests(plan)
         return self._release([self._frame(plan, "start", session="")], requests)
 
@@ -248,8 +243,10 @@ class Shard:
             for minutes in self._held.ledgers.steps()
         ]
 
-    def _open(self, plan: Plan, wall_ns: int) -> Release | None:
-        frames = self._opening(plan, wall_ns)
+    def _go(self, plan: Plan, wall_ns: int, *, may_open: bool) -> Release | None:
+        if self.tape.phase != "waiting":
+            return self._play(plan, wall_ns, may_open=may_open)
+        frames = self._opening(plan, wall_ns) if may_open else []
         return self._release(frames) if frames else None
 
     def _opening(self, plan: Plan, wall_ns: int) -> list[Frame]:
@@ -286,7 +283,10 @@ class Shard:
         close_ns = plan.sessions[tape.number].close_ns
         until_ns = buffer.bound(target_ns, RELEASE_ROWS)
         ends = plan.expected_ends(tape.number)
-        due = ends[(ends > tape.clock_ns) & (ends <= until_ns)]
+        ends = ends[ends > tape.clock_ns]
+        if plan.command.lockstep:
+            until_ns = min(until_ns, buffer.next_slice(ends, close_ns))
+        due = ends[ends <= until_ns]
         fresh = buffer.take(until_ns)
         # A clock that is to stand brings late rows no further slice: they make one of their own.
         is_out = held.has_late and plan.command.paused and tape.is_news(plan.command)

@@ -41,6 +41,8 @@ class Tape:
         Wall time at which a message of the run last came in.
     told
         State and speed as the last frame has them.
+    left_out
+        Groups in lock-step that are waited for no more.
     """
 
     shard: int
@@ -58,6 +60,7 @@ class Tape:
     reason: str = ""
     progress_ns: int = 0
     told: tuple[str, float] = ("", 0.0)
+    left_out: tuple[str, ...] = ()
 
     def write(self, event: str, command: Command, **fields: Any) -> Frame:
         """Return the next frame; the numbers move on past it."""
@@ -77,12 +80,23 @@ class Tape:
             open_offset=self.open_offset,
             incomplete=self.incomplete,
             reason=self.reason,
+            left_out=self.left_out,
             **fields,
         )
         self.frame += 1
         self.row += frame.rows
         self.told = frame.state, frame.speed
         return frame
+
+    def open_back(self, count: int) -> int:
+        """Return the offset of the ``count``-th open frame from the last; 0 for none."""
+        return self.opens[-count] if len(self.opens) >= count else 0
+
+    def cut(self, kept: int) -> int:
+        """Forget the opens before the last ``kept``; return the first offset, 0 for fewer."""
+        while len(self.opens) > kept:
+            self.opens.popleft()
+        return self.opens[0] if len(self.opens) == kept else 0
 
     def is_news(self, command: Command) -> bool:
         """Tell whether a command wants another state or speed than the tape says."""
@@ -95,6 +109,7 @@ class Tape:
         self.clock_ns = last.clock_ns
         self.open_offset = last.open_offset
         self.told = last.state, last.speed
+        self.left_out = last.left_out
         if last.event != "roll":
             self.incomplete, self.reason = last.incomplete, last.reason
 

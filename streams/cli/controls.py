@@ -30,6 +30,7 @@ def start(
     on_timeout: Literal["go_on", "stop"] | None = None,
     prefetch: bool = True,
     paused: Annotated[bool, Parameter(negative="")] = False,
+    lockstep: str | None = None,
     namespace: Namespace = None,
     json: Json = False,
 ) -> int:
@@ -59,6 +60,8 @@ def start(
         Whether sessions are asked for while the one before them plays.
     paused
         Let the clock stand until `sessiontape resume`.
+    lockstep
+        Consumer groups, with commas between, that the clock waits for behind each slice.
     """
     from streams.local.start import start_run
 
@@ -71,7 +74,9 @@ def start(
         on_timeout=on_timeout,
         prefetch_sessions=None if prefetch else 0,
     )
-    found = start_run(settings, names(symbols), start, end, paused=paused)
+    found = start_run(
+        settings, names(symbols), start, end, paused=paused, lockstep=names(lockstep) or ()
+    )
     return _show(found, is_json=json)
 
 

@@ -40,6 +40,7 @@ def replay(
     session_timeout: float | None = None,
     on_timeout: Literal["go_on", "stop"] | None = None,
     prefetch: bool = True,
+    lockstep: str | None = None,
     upkeep: bool = True,
     sink: bool = True,
     tables: bool = True,
@@ -86,6 +87,8 @@ def replay(
         What to do after such a session: go on, or stop.
     prefetch
         Whether sessions are asked for while the one before them plays.
+    lockstep
+        Consumer groups, with commas between, that the clock waits for behind each slice.
     upkeep
         Whether gaps are filled and longer bars derived, as far as the stack has an upkeep.
     sink
@@ -118,6 +121,7 @@ def replay(
             start=start,
             end=end,
             intervals=names(interval) or (),
+            lockstep=names(lockstep) or (),
             workers=workers,
             partitions=partitions,
             upkeep=upkeep,

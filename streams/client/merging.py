@@ -112,6 +112,13 @@ class Merger:
             pass
         return found
 
+    def taken(self) -> dict[int, int]:
+        """Return of every shard the offset behind the frames that are wholly out."""
+        return {
+            number: shard.queue[0].offset if shard.queue else shard.next_offset
+            for number, shard in enumerate(self._shards)
+        }
+
     @property
     def shards(self) -> int:
         """Number of shards."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import Literal, Self, TypeAlias
 
@@ -18,7 +19,7 @@ from streams.client.merging import Merger
 from streams.client.reader import DeliveredFrame, Reader, Start, first_position
 from streams.client.readers import opened
 from streams.client.rows import BarRow, bar_rows
-from streams.errors import ConfigError, HoleError
+from streams.errors import BrokerError, ConfigError, HoleError
 from streams.settings import Settings
 
 __all__ = ["SessionStream", "Until"]
@@ -66,6 +67,9 @@ class SessionStream:
         Default: the settings of the process.
     group
         Group for `commit`; none by default.
+    lockstep
+        Commit for the group behind each slice, when the next is asked for: a run that names the
+        group in its lock-step waits for that.
     reader
         Where frames come from; default the brokers.
     history_reader
@@ -93,13 +97,18 @@ class SessionStream:
         settings: Settings | None = None,
         bootstrap_servers: str | None = None,
         group: str = "",
+        lockstep: bool = False,
         reader: Reader | None = None,
         history_reader: Reader | None = None,
     ) -> None:
         if until not in ("end", "never", "idle"):
             msg = f"a stream goes on until end, never or idle, not {until!r}"
             raise ConfigError(msg)
+        if lockstep and not group:
+            msg = "lock-step needs a group: the run names it, and the clock waits for it"
+            raise ConfigError(msg)
         self.data = SessionData() if data is None else data
+        self._acks: dict[int, int] | None = {} if lockstep else None
         self._choice = Choice(symbols, kinds, intervals)
         self.data.takes_bars(self._choice.has_bars)
         self._until = until
@@ -245,6 +254,7 @@ class SessionStream:
         waited = 0.0
         while not self._is_over:
             self._hand_on_past()
+            self._acknowledge()
             if self._ready:
                 waited = 0.0
                 if (batch := self._next(by_slice=by_slice)) is not None:
@@ -260,6 +270,8 @@ class SessionStream:
         waited = 0.0
         while not self._is_over:
             self._hand_on_past()
+            if self._acks is not None:
+                await asyncio.to_thread(self._acknowledge)
             if self._ready:
                 waited = 0.0
                 if (batch := self._next(by_slice=by_slice)) is not None:
@@ -293,6 +305,17 @@ class SessionStream:
             if not self._ready:
                 self._note_if_caught_up()
             return came or bool(delivered)
+
+    def _acknowledge(self) -> None:
+        """In lock-step, commit what was given out, once all that came is."""
+        if self._acks is None or self._ready:
+            return
+        with self._lock:
+            taken = self._merger.taken()
+            if taken != self._acks and not self._is_closed:
+                with suppress(BrokerError):  # it is away: the next time says it again
+                    self._reader.commit(taken)
+                    self._acks = taken
 
     def _hand_on_past(self) -> None:
         """Hand on the sessions from before the run that are whole by now."""

@@ -22,6 +22,7 @@ def start_run(
     end: str | None,
     *,
     paused: bool = False,
+    lockstep: Sequence[str] = (),
 ) -> TapeState:
     """Begin a run; what is not given is that of the stack's source.
 
@@ -35,6 +36,8 @@ def start_run(
         First and last session, YYYY-MM-DD, both inclusive; None for those of the source.
     paused
         Whether the clock stands until it is resumed.
+    lockstep
+        Consumer groups that the clock waits for behind each slice.
 
     Raises
     ------
@@ -69,6 +72,7 @@ def start_run(
             first,
             last,
             paused=paused,
+            lockstep=lockstep,
             readers=readers_of(settings, list(state.workers)),
             upkeep="upkeep" in state.workers,
         )

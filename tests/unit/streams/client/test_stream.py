@@ -14,7 +14,7 @@ import pytest
 import streams
 from streams import BarRow, Digest, Position, SessionData, SessionStream
 from streams.client import Batch
-from streams.errors import ConfigError
+from streams.errors import BrokerError, ConfigError
 from streams.intervals import MINUTE_NS
 from streams.positions import Delivered
 from tests.frames import DAY_NS, OPEN_NS, Day, MemoryReader, Row, Tape, full_day, merged, tape_of
@@ -316,6 +316,60 @@ def test_commit_is_that_of_the_position() -> None:
         next(found.frames())
         found.commit()
         assert reader.committed == dict(found.position)
+
+
+class Counting(MemoryReader):
+    """Keeps how far its group was at each commit; a broker may be away for one."""
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__(tape)
+        self.commits: list[dict[int, int]] = []
+        self.is_away = False
+
+    def commit(self, offsets: Any) -> None:
+        if self.is_away:
+            self.is_away = False
+            msg = "the broker is away"
+            raise BrokerError(msg)
+        super().commit(offsets)
+        self.commits.append(dict(offsets))
+
+
+def by_slice(day: Day, shards: int) -> Tape:
+    """A day with a frame a slice, as a run in lock-step has it."""
+    return tape_of([day], shards, dict.fromkeys(range(shards), range(1, day.minutes)))
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_in_lockstep_a_slice_is_committed_when_the_next_is_asked_for(is_async: bool) -> None:
+    reader = Counting(by_slice(DAYS[0], 1))
+    seen: list[int] = []
+    ends = [delivered.offset for delivered in reader.tape.frames[0] if delivered.frame.rows]
+
+    def step() -> None:
+        seen.append(reader.committed.get(0, 0))
+        reader.is_away = len(seen) == 2
+
+    async def play() -> None:
+        async with stream(reader, group="g", lockstep=True) as found:
+            async for _ in found:
+                step()
+
+    if is_async:
+        asyncio.run(play())
+    else:
+        with stream(reader, group="g", lockstep=True) as found:
+            for _ in found:
+                step()
+    assert len(seen) == len(ends) == 5
+    for number, (taken, end) in enumerate(zip(seen, ends, strict=True)):
+        assert taken <= end  # never what was given out just now
+        assert number == 0 or taken > ends[number - 1]  # always what was before it
+
+
+def test_lockstep_needs_a_group() -> None:
+    with pytest.raises(ConfigError, match="lock-step needs a group"):
+        stream(lockstep=True)
 
 
 def test_a_reader_that_fails_at_the_start_is_closed() -> None:
