@@ -20,9 +20,10 @@ if TYPE_CHECKING:
         recorded,
         reset_session_data,
     )
-    from streams.controls import Controls, TapeState
+    from streams.controls import Controls
     from streams.digest import Digest
     from streams.errors import SessiontapeError
+    from streams.standing import TapeState
 
 __all__ = [
     "BarRow",
@@ -44,7 +45,7 @@ _ELSEWHERE = {
     "Controls": "streams.controls",
     "Digest": "streams.digest",
     "SessiontapeError": "streams.errors",
-    "TapeState": "streams.controls",
+    "TapeState": "streams.standing",
 }
 
 

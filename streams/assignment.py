@@ -32,6 +32,11 @@ class ShardOwner(Protocol):
         ...
 
     @property
+    def is_taking(self) -> bool:
+        """Whether it takes messages by now, and knows which comes next."""
+        ...
+
+    @property
     def next_offset(self) -> int | None:
         """Offset behind the last message that it took; None where it took none."""
         ...
@@ -80,7 +85,8 @@ class Assignment(Generic[OwnerT]):
 
     def next_offsets(self) -> dict[int, int | None]:
         """Return by shard which offset is to be handed on next; None where nothing was."""
-        return {shard: owner.next_offset for shard, owner in self.owners.items()}
+        owners = self.owners.items()
+        return {shard: owner.next_offset for shard, owner in owners if owner.is_taking}
 
     async def hand(self, message: Any) -> OwnerT | None:
         """Hand a message to its shard's owner; None where there is none, or it failed.

@@ -8,56 +8,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 
 from schemas import Command, Frame
-from schemas.records import Longs
 from streams.calendar import sessions_between
 from streams.control import command_of, latest_command, new_run, send_command, sought_run
-from streams.coverage import expected_ends
 from streams.delivery import FrameReader
 from streams.errors import CommandError, ConfigError
-from streams.intervals import interval_ns
-from streams.kafka import admin, members_of
+from streams.kafka import admin, settled_members
 from streams.places import place_of
 from streams.settings import Settings, load
-from streams.topics import Topics, shards_of
+from streams.standing import (
+    TapeState,
+    clock_of,
+    counting,
+    ends_of,
+    is_at,
+    last_of,
+    no_run,
+    run_that_is_on,
+)
+from streams.topics import Topics
 
-__all__ = ["Controls", "TapeState", "run_that_is_on"]
+__all__ = ["Controls"]
 
 ANSWER_S = 10.0
 POLL_S = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class TapeState:
-    """How the tape of a namespace stands.
-
-    Attributes
-    ----------
-    run
-        Id of the run.
-    state
-        ``running``, ``paused`` or ``stopped`` (over, too).
-    session
-        Label of the session that plays or comes; empty before the first and behind the last.
-    clock_ns
-        Session clock that every shard has reached, ns since the epoch, UTC.
-    speed
-        Tape seconds a wall second; 0 for as fast as it goes.
-    waits_for
-        Shards that do not follow yet: they wait for their data, or nobody owns them.
-    """
-
-    run: str
-    state: str
-    session: str
-    clock_ns: int
-    speed: float
-    waits_for: tuple[int, ...] = ()
 
 
 class Controls:
@@ -113,7 +92,7 @@ class Controls:
         """
         command = latest_command(self._settings)
         if command is None:
-            raise _no_run(self._settings)
+            raise no_run(self._settings)
         return self._state(command, ())
 
     def start(
@@ -144,7 +123,8 @@ class Controls:
             ``SessionStream(group=…, lockstep=True)``.
         readers
             Consumer groups that the tape waits for before it deletes what they have not read;
-            default: those of the tables, the upkeep and the sink, as far as they are there.
+            default: those of the tables and of the upkeep, where they are. A sink can't be seen
+            from here: where one runs, name its group (``<namespace>.sink``) too.
         upkeep
             Whether gaps are filled and longer bars derived; default: where there is an upkeep.
 
@@ -152,6 +132,8 @@ class Controls:
         ------
         CommandError
             A run is on, or nobody answers requests.
+        BrokerError
+            Workers are coming and going.
         CalendarError, ConfigError
             No such calendar, days or symbols.
         """
@@ -164,21 +146,23 @@ class Controls:
         if latest is not None and not latest.stopped and self._is_on(latest):
             msg = f"run {latest.run} is on in namespace {settings.namespace}: stop it first"
             raise CommandError(msg)
-        there = self._groups()
         topics = Topics(settings.namespace)
-        if topics.producer not in there:
+        with admin(settings) as client:
+            groups = {topics.producer, topics.tables, topics.upkeep}
+            there = settled_members(client, groups, ANSWER_S)
+        if not there[topics.producer]:
             msg = (
                 f"nobody answers requests in namespace {settings.namespace}: start its stack with "
                 "a source (`sessiontape up --source …`)"
             )
             raise CommandError(msg)
         if readers is None:
-            readers = [g for g in (topics.sink, topics.tables, topics.upkeep) if g in there]
-        has_upkeep = topics.upkeep in there if upkeep is None else upkeep
+            readers = [group for group in (topics.tables, topics.upkeep) if there[group]]
+        has_upkeep = there[topics.upkeep] > 0 if upkeep is None else upkeep
+        names = sorted(set(symbols))
+        plain = command_of(settings, names, sessions, upkeep=has_upkeep, lockstep=lockstep)
         asked = replace(
-            command_of(
-                settings, sorted(set(symbols)), sessions, upkeep=has_upkeep, lockstep=lockstep
-            ),
+            plain,
             version=0 if latest is None else latest.version,
             run=new_run(),
             readers=tuple(readers),
@@ -188,19 +172,8 @@ class Controls:
 
     def _is_on(self, command: Command) -> bool:
         """Tell whether a run goes on, or is still to begin."""
-        frames = _last_of(self._reader, command.run)
+        frames = last_of(self._reader, command.run)
         return len(frames) < len(self._reader.shards) or any(f.event != "end" for f in frames)
-
-    def _groups(self) -> set[str]:
-        """Return the groups of the namespace that have members; the sink's where it has read."""
-        topics = Topics(self._settings.namespace)
-        with admin(self._settings) as client:
-            found = members_of(client, {topics.producer, topics.tables, topics.upkeep})
-        there = {group for group, (members, _) in found.items() if members}
-        with FrameReader(self._settings, topics.sink) as reader:
-            if any(offset is not None for offset in reader.committed().values()):
-                there.add(topics.sink)
-        return there
 
     def pause(self) -> TapeState:
         """Stop the clock of all shards at the furthest one's; it stands until `resume`.
@@ -265,8 +238,8 @@ class Controls:
         if not command.paused:
             msg = f"run {command.run} is not paused: `sessiontape pause` first"
             raise CommandError(msg)
-        clock_ns = _clock_ns(command, frames)
-        ends = _ends(command)
+        clock_ns = clock_of(command, frames)
+        ends = ends_of(command)
         behind = int(np.searchsorted(ends, clock_ns, "right"))
         if behind == len(ends):
             msg = f"run {command.run} has no further slice: `sessiontape resume` ends it"
@@ -344,7 +317,7 @@ class Controls:
             raise CommandError(msg)
         deadline_s = time.monotonic() + ANSWER_S
         while True:
-            frames = {frame.shard: frame for frame in _last_of(self._reader, asked.run)}
+            frames = {frame.shard: frame for frame in last_of(self._reader, asked.run)}
             waits = [
                 shard
                 for shard in self._reader.shards
@@ -357,18 +330,18 @@ class Controls:
     def _level(self, state: TapeState) -> TapeState:
         """Let every shard go on to the clock of the furthest: they paused one by one."""
         command, frames = self._on()
-        target_ns = _clock_ns(command, frames)
-        if all(_is_at(frame, target_ns) for frame in _counting(command, frames)):
+        target_ns = clock_of(command, frames)
+        if all(is_at(frame, target_ns) for frame in counting(command, frames)):
             return state
         return self._ask(
             command,
             "pause",
-            lambda frame, _: _is_paused(frame, command) and _is_at(frame, target_ns),
+            lambda frame, _: _is_paused(frame, command) and is_at(frame, target_ns),
             **_anchor(command, frames),
         )
 
     def _state(self, command: Command, waits: Sequence[int]) -> TapeState:
-        frames = _last_of(self._reader, command.run)
+        frames = last_of(self._reader, command.run)
         is_over = bool(frames) and all(frame.event == "end" for frame in frames)
         slowest = min(frames, key=lambda frame: frame.clock_ns, default=None)
         state = "paused" if command.paused else "running"
@@ -382,60 +355,8 @@ class Controls:
         )
 
 
-def run_that_is_on(settings: Settings, reader: FrameReader) -> tuple[Command, list[Frame]]:
-    """Return the command that counts, and the last frames of its run; none before it begins.
-
-    Raises
-    ------
-    CommandError
-        No run is on.
-    """
-    command = latest_command(settings)
-    if command is None or command.stopped:
-        raise _no_run(settings)
-    frames = _last_of(reader, command.run)
-    if len(frames) == len(reader.shards) and all(frame.event == "end" for frame in frames):
-        raise _no_run(settings)
-    return command, frames
-
-
-def _last_of(reader: FrameReader, run: str) -> list[Frame]:
-    """Return the last frame of each shard, of those that are in a run."""
-    last = (one.frame for one in reader.last().values() if one is not None)
-    return [frame for frame in last if frame.run == run]
-
-
-def _counting(command: Command, frames: Sequence[Frame]) -> Sequence[Frame]:
-    """Return the frames of the shards that have something to play, all where none has.
-
-    Those without symbols run ahead of the others, and may be at the end long before them.
-    """
-    names = shards_of(command.symbols, frames[0].shards)
-    playing = [frame for frame in frames if names[frame.shard] and frame.event != "end"]
-    return playing or frames
-
-
-def _clock_ns(command: Command, frames: Sequence[Frame]) -> int:
-    """Return where the clock of a run stands, or is to stand: of a seek the shards may be short."""
-    clock_ns = max(frame.clock_ns for frame in _counting(command, frames))
-    is_bound = command.paused or command.speed > 0
-    return max(clock_ns, command.anchor_clock_ns) if is_bound else clock_ns
-
-
 def _anchor(command: Command, frames: Sequence[Frame]) -> dict[str, int]:
-    return {"anchor_clock_ns": _clock_ns(command, frames), "anchor_wall_ns": time.time_ns()}
-
-
-def _is_at(frame: Frame, clock_ns: int) -> bool:
-    """Tell whether a shard has come to a clock; a session that is to open there may be closed."""
-    is_before = frame.event == "roll" or frame.waiting
-    return frame.clock_ns >= clock_ns or (is_before and frame.open_ns >= clock_ns)
-
-
-def _ends(command: Command) -> Longs:
-    sessions = sessions_between(command.calendar, command.start, command.end, command.hours)
-    length = interval_ns(command.interval)
-    return np.concatenate([expected_ends(session, length) for session in sessions])
+    return {"anchor_clock_ns": clock_of(command, frames), "anchor_wall_ns": time.time_ns()}
 
 
 def _follows(frame: Frame, asked: Command, is_done: Callable[[Frame, Command], bool]) -> bool:
@@ -449,8 +370,3 @@ def _is_paused(frame: Frame, _: Command) -> bool:
 
 def _is_told(frame: Frame, asked: Command) -> bool:
     return frame.speed == asked.speed and (frame.state == "paused") == asked.paused
-
-
-def _no_run(settings: Settings) -> CommandError:
-    msg = f"no run is on in namespace {settings.namespace}: start one, or name another"
-    return CommandError(msg)

@@ -25,6 +25,7 @@ __all__ = [
     "members_of",
     "producer_config",
     "report_uncut",
+    "settled_members",
     "topics_there",
 ]
 
@@ -35,6 +36,7 @@ Config: TypeAlias = dict[str, str | int | float | bool]
 METADATA_TIMEOUT_S = 10.0
 METADATA_POLL_S = 0.05
 ASK_S = 2.0
+SETTLED = ("STABLE", "EMPTY", "DEAD")
 
 
 class MissingTopicError(TopicError):
@@ -262,6 +264,42 @@ def members_of(client: AdminClient, groups: set[str]) -> dict[str, tuple[int, in
             continue
         held = [len(member.assignment.topic_partitions) for member in described.members]
         found[group] = (len(held), sum(held))
+    return found
+
+
+def settled_members(client: AdminClient, groups: set[str], timeout_s: float) -> dict[str, int]:
+    """Return the members of groups once none of them is about to change; of none that there is, 0.
+
+    Raises
+    ------
+    BrokerError
+        A group goes on changing, or the brokers do not answer.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    found = dict.fromkeys(groups, 0)
+    waiting = set(groups)
+    while waiting:
+        asked = client.describe_consumer_groups(sorted(waiting), request_timeout=ASK_S)
+        for group, answer in asked.items():
+            try:
+                described = answer.result(2 * ASK_S)
+            except KafkaException as exc:
+                if exc.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                    waiting.discard(group)
+                continue
+            except TimeoutError:
+                continue
+            if described.state.name in SETTLED:
+                found[group] = len(described.members)
+                waiting.discard(group)
+        if waiting and time.monotonic() > deadline_s:
+            msg = (
+                f"the workers of {min(waiting)} can't be seen, or come and go: is the stack up "
+                "(`sessiontape status`)?"
+            )
+            raise BrokerError(msg)
+        if waiting:
+            time.sleep(METADATA_POLL_S)
     return found
 
 

@@ -138,8 +138,13 @@ class Keeper:
             self._room.clear()
             await self._room.wait()
         self._queue.append((offset, value))
-        self._next_offset = offset + 1
+        self._next_offset = max(offset + 1, self._next_offset or 0)
         self._wake.set()
+
+    @property
+    def is_taking(self) -> bool:
+        """Whether it takes messages: it holds them until the shard is taken over."""
+        return not self._is_closed
 
     @property
     def next_offset(self) -> int | None:

@@ -142,6 +142,11 @@ class Owner:
         self._wake.set()
 
     @property
+    def is_taking(self) -> bool:
+        """Whether the shard is taken over, so that it is known what comes next."""
+        return self._recovered.is_set() and not self._is_closed
+
+    @property
     def next_offset(self) -> int | None:
         """Offset of the raw topic that is to come next; None before anything is known of it."""
         return self._shard.inbox.next_offset

@@ -59,25 +59,30 @@ class Refetch:
     async def look(self) -> None:
         """Seek back where messages can be read and did not come from one look to the next.
 
-        A repeat costs little, and whoever reads leaves it out.
+        A repeat costs little, and whoever reads leaves it out. One place a look: behind a seek the
+        group may have changed.
         """
         consumer = self._app.consumer
         if self._app.rebalancing or not consumer.flow_active:
             return
         generation = self._app.consumer_generation_id
+        stuck: list[tuple[TP, _Place]] = []
         for shard, wanted in self._wanted().items():
             place = TP(self._topic, shard)
             start = consumer.committed_at(place) if wanted is None else wanted
             stands = _Place(generation, start, consumer.end_of(place))
             before, self._seen[place] = self._seen.get(place), stands
+            tried, _ = self._tried.get(place, (None, 0.0))
+            if tried is not None and tried == before and start > tried.start:
+                log.info("%s[%d] was not handed on from %d: now it came", *place, tried.start)
             if stands == before and stands.start < stands.end and self._may_try(place, stands):
-                log.info("%s[%d] is fetched again from %d", place.topic, shard, start)
-                with suppress(IllegalStateError):  # it is another worker's by now
-                    await consumer.seek_wait({place: start})
+                stuck.append((place, stands))
+        for place, stands in stuck[:1]:
+            self._tried[place] = (stands, time.monotonic())
+            log.debug("%s[%d] is fetched again from %d", *place, stands.start)
+            with suppress(IllegalStateError):  # it is another worker's by now
+                await consumer.refetch(place, stands.start, generation)
 
     def _may_try(self, place: TP, stands: _Place) -> bool:
         tried, at = self._tried.get(place, (None, 0.0))
-        if tried == stands and time.monotonic() - at < AGAIN_S:
-            return False
-        self._tried[place] = (stands, time.monotonic())
-        return True
+        return tried != stands or time.monotonic() - at >= AGAIN_S

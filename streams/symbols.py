@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from schemas import Command
 from streams.control import send_command
-from streams.controls import run_that_is_on
 from streams.delivery import Delivered, FrameReader
 from streams.errors import CommandError
 from streams.settings import Settings
+from streams.standing import run_that_is_on
 
 __all__ = ["change_symbols", "symbol_states"]
 

@@ -12,7 +12,8 @@ import logging.config
 import os
 import ssl
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,14 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = 250
         return consumer
 
+    async def refetch(self, place: TP, offset: int, generation: int) -> None:
+        """Seek, in the consumer's own thread, where rebalances happen too."""
+        await self.call_thread(self._refetch, place, offset, generation)
+
+    async def _refetch(self, place: TP, offset: int, generation: int) -> None:
+        if generation == self.app.consumer_generation_id and place in self.assignment():
+            await self._seek_wait(self._ensure_consumer(), {place: offset})
+
     async def _commit(self, offsets: Any) -> bool:
         """Commit, or give up for now: aiokafka may wait for ever for a broker that died.
 
@@ -62,6 +71,8 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
 class _Consumer(driver.Consumer):
     """Faust's consumer, which can be held up without a loss."""
+
+    _thread: _ConsumerThread
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -83,14 +94,21 @@ class _Consumer(driver.Consumer):
             self.on_buffer_drop(place)
 
     def end_of(self, place: TP) -> int:
-        """Return up to where a partition could be read at its last fetch; -1 where nobody knows."""
-        if place in self._held or place not in self.assignment():
+        """Return up to where a partition could be read at its last fetch; -1 where nobody knows.
+
+        Of one that is held, or whose queue is full, more is there than is to be handed on now.
+        """
+        if place in self._held | self._buffered_partitions or place not in self.assignment():
             return -1
         try:
             end = self._thread._ensure_consumer().last_stable_offset(place)
-        except AssertionError:  # it was taken from us just now
+        except (AssertionError, AttributeError):  # it was taken from us just now
             return -1
         return -1 if end is None else int(end)
+
+    async def refetch(self, place: TP, offset: int, generation: int) -> None:
+        """Fetch a partition again from an offset, unless the group has changed meanwhile."""
+        await self._thread.refetch(place, offset, generation)
 
     def committed_at(self, place: TP) -> int:
         """Return the offset that the group had committed when the partition became ours, or 0."""
@@ -133,9 +151,6 @@ class _App(faust.App):
     def _new_transport(self) -> _Transport:
         return _Transport(self.conf.broker_consumer, self)
 
-    def _new_producer_transport(self) -> _Transport:
-        return _Transport(self.conf.broker_producer, self)
-
     def _crash(self, reason: BaseException) -> None:
         """End soon, whatever Faust still waits for; every fault of it or of ours comes here.
 
@@ -153,13 +168,23 @@ class _Connection(conn.AIOKafkaConnection):
     """aiokafka's connection, at home under uvloop."""
 
     def send(self, request: Any, expect_response: bool = True) -> Any:
-        """Send, or say that the connection is gone.
+        """Send, or say that the connection is gone."""
+        with self._gone():
+            return super().send(request, expect_response)
 
-        uvloop raises a ``RuntimeError`` for a write on one that was closed meanwhile, where
-        asyncio's own loop raises nothing; aiokafka expects neither there and would end for it.
+    def _send_sasl_token(self, payload: Any, expect_response: bool = True) -> Any:
+        with self._gone():
+            return super()._send_sasl_token(payload, expect_response)
+
+    @contextmanager
+    def _gone(self) -> Iterator[None]:
+        """Make an error of the connection of a write on one that was closed meanwhile.
+
+        uvloop raises a ``RuntimeError`` for it, where asyncio's own loop raises nothing; aiokafka
+        expects neither there and would end for it.
         """
         try:
-            return super().send(request, expect_response)
+            yield
         except RuntimeError as exc:
             self.close(reason=conn.CloseReason.CONNECTION_BROKEN)
             msg = f"connection to {self.host}:{self.port} is closed"

@@ -12,7 +12,8 @@ from streams.cli.options import Json, Namespace, hours_of, names, settings_of
 from streams.cli.output import clock, note, print_json, print_line
 
 if TYPE_CHECKING:
-    from streams.controls import Controls, TapeState
+    from streams.controls import Controls
+    from streams.standing import TapeState
 
 __all__ = ["pause", "resume", "seek", "speed", "start", "step", "stop"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import suppress
 from threading import Lock
 from typing import Literal, Self, TypeAlias
 
@@ -109,6 +108,7 @@ class SessionStream:
             raise ConfigError(msg)
         self.data = SessionData() if data is None else data
         self._acks: dict[int, int] | None = {} if lockstep else None
+        self._owed: dict[int, int] = {}
         self._choice = Choice(symbols, kinds, intervals)
         self.data.takes_bars(self._choice.has_bars)
         self._until = until
@@ -254,8 +254,7 @@ class SessionStream:
         waited = 0.0
         while not self._is_over:
             self._hand_on_past()
-            self._acknowledge()
-            if self._ready:
+            if self._acknowledge() and self._ready:
                 waited = 0.0
                 if (batch := self._next(by_slice=by_slice)) is not None:
                     yield batch
@@ -270,9 +269,8 @@ class SessionStream:
         waited = 0.0
         while not self._is_over:
             self._hand_on_past()
-            if self._acks is not None:
-                await asyncio.to_thread(self._acknowledge)
-            if self._ready:
+            is_due = self._acks is None or await asyncio.to_thread(self._acknowledge)
+            if is_due and self._ready:
                 waited = 0.0
                 if (batch := self._next(by_slice=by_slice)) is not None:
                     yield batch
@@ -306,16 +304,21 @@ class SessionStream:
                 self._note_if_caught_up()
             return came or bool(delivered)
 
-    def _acknowledge(self) -> None:
-        """In lock-step, commit what was given out, once all that came is."""
-        if self._acks is None or self._ready:
-            return
+    def _acknowledge(self) -> bool:
+        """In lock-step, commit what was given out, once all that came is; False: not yet taken."""
+        if self._acks is None:
+            return True
         with self._lock:
-            taken = self._merger.taken()
-            if taken != self._acks and not self._is_closed:
-                with suppress(BrokerError):  # it is away: the next time says it again
-                    self._reader.commit(taken)
-                    self._acks = taken
+            if not self._ready:
+                self._owed = self._merger.taken()
+            if self._owed == self._acks or self._is_closed:
+                return True
+            try:
+                self._reader.commit(self._owed)
+            except BrokerError:  # it is away: the next time says it again
+                return False
+            self._acks = self._owed
+            return True
 
     def _hand_on_past(self) -> None:
         """Hand on the sessions from before the run that are whole by now."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streams.controls import Controls, TapeState
+from streams.controls import Controls
 from streams.errors import SessiontapeError
 from streams.local.running import running_stack
 from streams.local.stack import readers_of
 from streams.selection import range_of, symbols_of
 from streams.settings import Settings
 from streams.sources import open_source
+from streams.standing import TapeState
 
 __all__ = ["start_run"]
 
@@ -42,16 +43,19 @@ def start_run(
     Raises
     ------
     SessiontapeError
-        No stack of the namespace runs here, or it has no source.
+        No stack of the namespace is up here, or it has no source.
     CommandError
         A run is on.
     ConfigError, CalendarError, SourceError
         What was asked for can't be.
     """
     state = running_stack(settings)
-    if state is None or not state.is_ready:
+    if state is not None and not state.is_ready:
+        msg = f"the stack of namespace {state.namespace} is still starting: try again soon"
+        raise SessiontapeError(msg)
+    if state is None or state.kind != "up":
         msg = (
-            f"no stack of namespace {settings.namespace} runs here: `sessiontape up --source …`, "
+            f"no stack of namespace {settings.namespace} is up here: `sessiontape up --source …`, "
             "or, for one that runs elsewhere, `streams.Controls(…).start(…)`"
         )
         raise SessiontapeError(msg)

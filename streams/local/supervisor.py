@@ -22,7 +22,7 @@ from streams.local.stack import Stack
 from streams.local.state import StackState, state_path
 from streams.local.workers import WorkerError, WorkerSpec, log_path, spawn_worker
 from streams.settings import Settings, load
-from streams.sources import open_source
+from streams.sources import absolute, open_source
 from streams.sources.withheld import withheld
 
 __all__ = ["main", "start_detached"]
@@ -63,7 +63,8 @@ def start_detached(
             "use it, or end it with `sessiontape down`"
         )
         raise SessiontapeError(msg)
-    if source:  # the producer opens them again; here they are only held to be right
+    if source:  # the producer opens them again, from elsewhere; here they are held to be right
+        source, fallbacks = absolute(source), [absolute(uri) for uri in fallbacks]
         _check_sources(settings, source, fallbacks, withhold)
     elif fallbacks or withhold:
         msg = "--fallback and --withhold belong to a --source: give one"

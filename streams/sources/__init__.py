@@ -31,6 +31,8 @@ What a source says of a minute without a row decides whether the next one is ask
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from streams.errors import ConfigError
 from streams.sources.clickhouse import ClickHouseSource
 from streams.sources.columnar import ColumnarSource
@@ -46,6 +48,7 @@ __all__ = [
     "Block",
     "Part",
     "Source",
+    "absolute",
     "load_range",
     "open_source",
     "withheld",
@@ -56,6 +59,16 @@ FORMS = (
     "lean:DIR, csv:PATH, parquet:PATH, synthetic:[key=value,…] or clickhouse:DSN-or-folder, "
     "with options as ?key=value&… behind a path"
 )
+
+
+def absolute(uri: str) -> str:
+    """Return the URI of a source with its path made absolute: it means the same from anywhere."""
+    scheme, colon, rest = uri.partition(":")
+    place, mark, options = rest.partition("?")
+    is_path = scheme in ("lean", "csv", "parquet") or (scheme == "clickhouse" and "//" not in place)
+    if not (is_path and place):
+        return uri
+    return f"{scheme}{colon}{Path(place).absolute()}{mark}{options}"
 
 
 def open_source(uri: str) -> Source:

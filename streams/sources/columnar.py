@@ -17,7 +17,7 @@ are those of New York and prices 1/10,000 dollar unless ``tz`` and ``scale`` say
 
 Between the first and the last day of the files it vouches that minutes without a row had no trade.
 
-CSV files are read once and held (52 bytes a row); of Parquet files a request reads the row groups
+CSV files are read once and held (60 bytes a row); of Parquet files a request reads the row groups
 that its range touches, so their size has no bound.
 """
 

@@ -45,10 +45,9 @@ TIME = (
     *("ts_event", "ts_ns", "timestamp", "datetime", "t", "ts", "date", "time"),
     *("index", "__index_level_0__", "unnamed: 0", ""),
 )
-SYMBOL = ("symbol", "sym", "ticker")
 
 # pandas (Datetime, Date, an index without a name), Databento (ts_event, bid_px_00), Alpaca (t, o,
-# h, l, c, v, S; bp, bs, ap, as; p, s, c). Compared in lower case.
+# h, l, c, v, S; bp, bs, ap, as; p, s, c). As they are first, then in lower case.
 SHAPES: Mapping[str, Shape] = {
     "bars": Shape(
         ("open", "high", "low", "close"),
@@ -86,7 +85,7 @@ SHAPES: Mapping[str, Shape] = {
             "price": ("price", "p", "last"),
             "size": ("size", "s", "quantity", "qty", "volume"),
             "conditions": ("conditions", "condition", "c"),
-            "symbol": SYMBOL,
+            "symbol": ("symbol", "S", "sym", "ticker"),
         },
     ),
 }
@@ -113,11 +112,13 @@ class Columns:
         SourceError
             A column is missing, or date and time stand in two.
         """
-        names = [name.strip().lower() for name in header]
-        found: dict[str, int] = {}
+        names = [name.strip() for name in header]
+        found = {field: _place(names, name, any_case=True) for field, name in mapping.items()}
+        named = set(found.values())
         for field in shape.fields:
-            wanted = (mapping[field].lower(),) if field in mapping else shape.names[field]
-            found[field] = next((names.index(n) for n in wanted if n in names), -1)
+            places = (_place(names, name, any_case=False) for name in shape.names[field])
+            free = (place for place in places if place >= 0 and place not in named)
+            found.setdefault(field, next(free, -1))
         missing = [field for field in shape.needed if found[field] < 0]
         if missing:
             reason = (
@@ -125,6 +126,12 @@ class Columns:
                 f"name it by ?map={missing[0]}:NAME"
             )
             raise SourceError(reason, path=path)
+        taken = [place for place in found.values() if place >= 0]
+        if twice := [place for place in taken if taken.count(place) > 1]:
+            both = " and ".join(field for field, place in found.items() if place == twice[0])
+            reason = f"{both} would both be column {header[twice[0]]}: name them by ?map="
+            raise SourceError(reason, path=path)
+        names = [name.lower() for name in names]
         chosen = names[found["timestamp"]]
         if chosen == "date" and "time" in names and "timestamp" not in mapping:
             reason = "date and time stand in two columns: join them, or choose by ?map=timestamp:"
@@ -134,6 +141,19 @@ class Columns:
     def __getitem__(self, field: str) -> int:
         """Return the position of a field's column."""
         return self.places[field]
+
+
+def _place(names: Sequence[str], wanted: str, *, any_case: bool) -> int:
+    """Return where a column stands: of that very name, else in lower case; -1 for none.
+
+    What is written in capitals here means just that, unless a person wrote it (``any_case``).
+    """
+    if wanted in names:
+        return names.index(wanted)
+    if not any_case and wanted != wanted.lower():
+        return -1
+    lower = [name.lower() for name in names]
+    return lower.index(wanted.lower()) if wanted.lower() in lower else -1
 
 
 def mapping_of(text: str, shape: Shape) -> dict[str, str]:

@@ -49,8 +49,8 @@ class HeldDays:
         return day
 
     def keep(self, path: Path, day: Day) -> None:
-        """Hold a file that could be read; let the oldest go."""
-        if day.rows is None:
+        """Hold a file that could be read and let the oldest go; not all of them for one."""
+        if day.rows is None or _cost(day) > HELD_ROWS:
             return
         with self._lock:
             self._rows -= _cost(self._days.pop(path, None))

@@ -27,6 +27,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from streams.errors import SourceError
+from streams.intervals import MINUTE_NS
 from streams.sources.held import Day, HeldDays
 from streams.sources.lean_files import FORMATS, MARKETS, Format, Market, formats_of, read_day
 from streams.sources.options import Options
@@ -35,6 +36,8 @@ from streams.sources.protocol import Answer, Part
 __all__ = ["LeanSource"]
 
 RESOLUTIONS = frozenset(layout.resolution for some in FORMATS.values() for layout in some)
+MINUTES = formats_of("bars", MINUTE_NS)
+"""What a session is made of: symbols and days are those that have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,14 @@ class LeanSource:
         Its root, with ``equity`` or ``crypto`` in it.
     places
         By symbol, the market's folder below the root.
+    bars
+        Symbols that have bars of minutes, sorted.
     """
 
     folder: Path
     places: Mapping[str, str] = field(repr=False)
     name: str = "lean"
+    bars: tuple[str, ...] = field(repr=False, default=())
     _held: HeldDays = field(default_factory=HeldDays, repr=False, compare=False)
     _seen: set[tuple[str, Format]] = field(default_factory=set, repr=False, compare=False)
 
@@ -71,32 +77,34 @@ class LeanSource:
         if not folder.is_dir():
             raise SourceError("there is no such folder", path=place)
         places: dict[str, str] = {}
+        others: dict[str, str] = {}
+        minutes = {layout.resolution for layout in MINUTES}
         for path in sorted(folder.glob("*/*/*/*/")):
-            security, market, resolution, symbol = path.relative_to(folder).parts
-            where = f"{security}/{market}"
+            security, market, resolution, name = path.relative_to(folder).parts
+            where, symbol = f"{security}/{market}", name.upper()
             known = where in MARKETS or security in MARKETS
             if not known or resolution not in RESOLUTIONS or wanted not in ("", where):
                 continue
-            if places.setdefault(symbol.upper(), where) != where:
-                reason = (
-                    f"{symbol.upper()} is in {places[symbol.upper()]} and in {where}: "
-                    "choose one by ?market="
-                )
+            if resolution not in minutes:
+                others.setdefault(symbol, where)
+            elif places.setdefault(symbol, where) != where:
+                reason = f"{symbol} is in {places[symbol]} and in {where}: choose one by ?market="
                 raise SourceError(reason, path=place)
+        bars = tuple(sorted(places))
+        places = others | places
         if not places:
             kinds = ", ".join(f"{name}/…/{min(RESOLUTIONS)}" for name in MARKETS)
             reason = f"no LEAN data folder: it has none of {kinds}"
             raise SourceError(reason, path=str(folder / wanted))
-        return cls(folder, places)
+        return cls(folder, places, bars=bars)
 
     def symbols(self) -> tuple[str, ...]:
-        """Return the symbols that have a folder, sorted."""
-        return tuple(sorted(self.places))
+        """Return the symbols that have a folder of minutes, sorted."""
+        return self.bars
 
     def sessions(self) -> tuple[str, str] | None:
-        """Return the first and the last day that a file is named by."""
-        layouts = {layout for some in FORMATS.values() for layout in some}
-        patterns = (f"*/*/{f.resolution}/*/*_{f.kind}.zip" for f in layouts)
+        """Return the first and the last day that a file of minute bars is named by."""
+        patterns = (f"*/*/{f.resolution}/*/*_{f.kind}.zip" for f in MINUTES)
         days = {p.name[:8] for pattern in patterns for p in self.folder.glob(pattern)}
         if not days:
             return None

@@ -1,19 +1,22 @@
 """The files of a LEAN folder: what stands in each kind of them, and how one is read.
 
 ``FORMATS`` has for each stream the kinds of files that hold it, the finest first. Of a quote bar
-(minutes, seconds) the close is taken, 1 ns before the bar ends: then it was known. A tick of a
-quote may name one side only; the other is as it was before in the file, 0 with size 0 where none
-was. Ticks and quotes carry their line, from 0, as sequence: several of one time keep their order.
+(minutes, seconds) the close is taken, 1 ns before the bar ends: then it was known; a side that the
+bar has not is 0 with size 0. A tick of a quote may name one side only; the other is as it was
+before in the file. Ticks and quotes carry their place among the lines that can be read, from 0, as
+sequence: several of one time keep their order.
 """
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,8 +48,10 @@ QUOTE_BAR = (
 )
 TRADE = ("time_ms", "price", "size")
 QUOTE = ("time_ms", "bid", "bid_size", "ask", "ask_size")
-VENUE = ("exchange", "condition", "suspicious")
-"""What stands behind each tick of an equity."""
+MORE = (("exchange", "condition", "suspicious"), ("suspicious",), ())
+"""What may stand behind the columns of a tick; the file says which by the number of its fields."""
+NO_SIDE = re.compile(rb"(?<=,)(?=,|\r?\n|\Z)")
+"""A field without text, as a quote bar has it of a side that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +66,11 @@ class Market:
         What prices are to be divided by.
     weekend
         Whether Saturday and Sunday have files.
-    more
-        Columns behind those of each tick.
     """
 
     zone: str
     scale: float
     weekend: bool
-    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Format:
 
 
 MARKETS: Mapping[str, Market] = {
-    "equity/usa": Market("America/New_York", 10_000.0, weekend=False, more=VENUE),
+    "equity/usa": Market("America/New_York", 10_000.0, weekend=False),
     "crypto": Market("UTC", 1.0, weekend=True),
 }
 """By folder: of a market, or of a security type where all its markets are alike."""
@@ -144,8 +146,13 @@ def read_day(path: Path, layout: Format, market: Market, symbol: str, day: date)
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as exc:
         return Day((BadRow(str(path), 0, f"no readable zip: {exc}", symbol=symbol),))
     place = f"{path}#{name}"
-    names = layout.columns if layout.length_ns else (*layout.columns, *market.more)
-    table = Lines(data).table({column: TYPES.get(column, pa.float64()) for column in names})
+    if layout.columns == QUOTE_BAR:
+        data = NO_SIDE.sub(b"0", data)
+    names = layout.columns if layout.length_ns else _tick_columns(layout, data)
+    types = {column: TYPES.get(column, pa.float64()) for column in names}
+    if layout.length_ns:  # only ticks have parts of a millisecond
+        types["time_ms"] = pa.int64()
+    table = Lines(data).table(types)
     bad = [BadRow(place, f.line, f.reason, f.text, symbol) for f in table.faults]
     bad += _outside(table, place, symbol)
     time_ms = table.columns["time_ms"].to_numpy()
@@ -155,7 +162,7 @@ def read_day(path: Path, layout: Format, market: Market, symbol: str, day: date)
         market,
         symbol,
         {column: table.columns[column] for column in names},
-        day_times(time_ms[rows], market.zone, day),
+        _times(time_ms[rows], market.zone, day),
         rows,
     )
     block, found = READ[layout.columns](file)
@@ -165,9 +172,23 @@ def read_day(path: Path, layout: Format, market: Market, symbol: str, day: date)
     return Day(tuple(bad), block, len(table.faults) + whole - len(block), stamp)
 
 
+def _tick_columns(layout: Format, data: bytes) -> tuple[str, ...]:
+    fields = data.lstrip().partition(b"\n")[0].count(b",") + 1
+    forms = [(*layout.columns, *more) for more in MORE]
+    return next((form for form in forms if len(form) == fields), forms[0])
+
+
+def _times(time_ms: NDArray[Any], zone: str, day: date) -> Longs:
+    """Return times of a day as ns since the epoch; LEAN counts parts of a ms in 100 ns."""
+    whole = np.floor(time_ms).astype(np.int64)
+    parts = np.rint((time_ms - whole) * 10_000).astype(np.int64)
+    found: Longs = day_times(whole, zone, day) + 100 * parts
+    return found
+
+
 def _outside(table: Table, place: str, symbol: str) -> Iterator[BadRow]:
     time_ms = table.columns["time_ms"].to_numpy()
-    for row in np.flatnonzero((time_ms < 0) | (time_ms >= DAY_MS)).tolist():
+    for row in np.flatnonzero(~((time_ms >= 0) & (time_ms < DAY_MS))).tolist():
         yield _told(table, place, symbol, row, "the time is outside the day")
 
 
@@ -193,33 +214,39 @@ def _bars(file: _File) -> tuple[Block, Found]:
 
 def _quote_bars(file: _File) -> tuple[Block, Found]:
     ts_ns = file.ts_ns + (file.layout.length_ns - 1)
-    sides = [file.prices("bid"), file.numbers("bid_size")]
-    sides += [file.prices("ask"), file.numbers("ask_size")]
-    return _quote_block(file, ts_ns, sides)
+    prices, sizes = _sides(file)
+    found = sort_ticks(file.number, ts_ns, prices, sizes)
+    kept = ([column[found.keep] for column in columns] for columns in (prices, sizes))
+    return _quote_block(file, ts_ns, found, *kept), found
 
 
 def _quotes(file: _File) -> tuple[Block, Found]:
-    sides: list[Floats] = []
-    for side in ("bid", "ask"):
-        price, size = file.prices(side), file.numbers(f"{side}_size")
-        # A senseless value is found below: here only what is no value at all is filled.
+    prices, sizes = _sides(file)
+    found = sort_ticks(file.number, file.ts_ns, prices, sizes)
+    for side in range(2):
+        price, size = prices[side][found.keep], sizes[side][found.keep]
         known = _last((price != 0) | (size != 0))
-        sides += [_filled(column, known) for column in (price, size)]
-    return _quote_block(file, file.ts_ns, sides)
+        prices[side], sizes[side] = _filled(price, known), _filled(size, known)
+    return _quote_block(file, file.ts_ns, found, prices, sizes), found
 
 
-def _quote_block(file: _File, ts_ns: Longs, sides: Sequence[Floats]) -> tuple[Block, Found]:
-    prices, sizes = sides[::2], sides[1::2]
-    found = sort_ticks(file.number, ts_ns, prices, sizes)
-    block = quote_block(
+def _sides(file: _File) -> tuple[list[Floats], list[Floats]]:
+    """Return the prices and the sizes of bid and ask."""
+    sides = ("bid", "ask")
+    return [file.prices(s) for s in sides], [file.numbers(f"{s}_size") for s in sides]
+
+
+def _quote_block(
+    file: _File, ts_ns: Longs, found: Found, prices: Sequence[Floats], sizes: Sequence[Floats]
+) -> Block:
+    return quote_block(
         (file.symbol,),
         file.number[found.keep],
         ts_ns[found.keep],
-        prices=[price[found.keep] for price in prices],
-        sizes=[size[found.keep] for size in sizes],
+        prices=prices,
+        sizes=sizes,
         sequence=file.rows[found.keep],
     )
-    return block, found
 
 
 def _ticks(file: _File) -> tuple[Block, Found]:
@@ -240,15 +267,13 @@ def _ticks(file: _File) -> tuple[Block, Found]:
 
 
 def _conditions(file: _File, rows: Longs) -> tuple[Ints, tuple[str, ...]]:
-    """Return the conditions of rows, numbers and texts: ``P 20002020``, with `` suspicious``."""
-    if "exchange" not in file.columns or not len(rows):
+    """Return the conditions of rows, numbers and texts such as ``P 20002020 suspicious``."""
+    if "suspicious" not in file.columns or not len(rows):
         return np.zeros(len(rows), np.int32), ("",) if len(rows) else ()
-    flags = pc.if_else(pc.equal(file.columns["suspicious"], 0), "", " suspicious")
-    texts = pc.binary_join_element_wise(
-        file.columns["exchange"],
-        pc.binary_join_element_wise(file.columns["condition"], flags, ""),
-        " ",
-    )
+    texts = pc.if_else(pc.equal(file.columns["suspicious"], 0), "", "suspicious")
+    if "exchange" in file.columns:
+        said = (file.columns["exchange"], file.columns["condition"], texts)
+        texts = pc.utf8_rtrim_whitespace(pc.binary_join_element_wise(*said, " "))
     found = texts.take(pa.array(rows)).combine_chunks().dictionary_encode()
     return found.indices.to_numpy().astype(np.int32), tuple(found.dictionary.to_pylist())
 
@@ -263,7 +288,6 @@ def _filled(column: Floats, known: Longs) -> Floats:
 
 
 TYPES = {
-    "time_ms": pa.int64(),
     "exchange": pa.string(),
     "condition": pa.string(),
     "suspicious": pa.int64(),

@@ -115,6 +115,14 @@ def test_no_admin_client_is_left_open(ours: Stack, first: ReplayResult) -> None:
             client.list_topics(timeout=5)
 
 
+def test_a_run_needs_somebody_who_answers(ours: Stack, settings: Settings) -> None:
+    with Controls(settings=settings) as tape:
+        with pytest.raises(CommandError, match=f"nobody answers requests in namespace {NAMESPACE}"):
+            tape.start(SYMBOLS, START, END)
+        with pytest.raises(ConfigError, match="a run needs symbols"):
+            tape.start((), START, END)
+
+
 def test_it_can_not_be_started_twice(ours: Stack, settings: Settings) -> None:
     with (
         pytest.raises(SessiontapeError, match=rf"namespace {NAMESPACE} runs already \(pid "),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from streams import Controls, SessionStream
+from streams.control import latest_command
 from streams.local.running import connected
 from streams.settings import Settings
 from tests.integration.commands import processes_of, run, wait_until
@@ -102,5 +103,11 @@ def test_a_run_that_was_stopped_makes_room_for_the_next(data_dir: Path) -> None:
     again = said(data_dir, "start", "--namespace", "two", *some)
     wait_until(lambda: is_over(data_dir, "two"))
     assert again["run"] != slow["run"]
+    with Controls(settings=settings_of(data_dir, "two")) as controls:
+        found = controls.start(["SYN0002"], END, END)
+        wait_until(lambda: is_over(data_dir, "two"))
+    command = latest_command(settings_of(data_dir, "two"))
+    assert command is not None
+    assert (command.run, command.readers, command.upkeep) == (found.run, (), False)
     wanted = [row for row in expected_rows(SOURCES["two"], "XNYS", END, END) if "SYN0002" in row]
     assert rows_on(data_dir, "two", again["run"]) == tuple(wanted)

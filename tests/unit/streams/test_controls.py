@@ -10,9 +10,9 @@ import pytest
 
 from schemas import Frame
 from streams.control import is_one_replay, sought_run
-from streams.controls import _clock_ns, _is_at
 from streams.errors import CommandError
 from streams.places import place_of
+from streams.standing import clock_of, is_at
 from streams.topics import shard_of
 from tests.unit.streams.shards import Stage, command
 
@@ -92,25 +92,25 @@ def frames(*stands: tuple[str, int]) -> list[Frame]:
 def test_the_clock_is_that_of_the_furthest_shard_that_has_something_to_play() -> None:
     full, bare = sorted({shard_of(name, 2): name for name in ("AA", "BB", "CC", "DD")}.items())
     both = command(symbols=(full[1], bare[1]))
-    assert _clock_ns(both, frames(("rows", 5), ("rows", 7))) == 7
-    assert _clock_ns(both, frames(("rows", 5), ("end", 9))) == 5
-    assert _clock_ns(both, frames(("end", 9), ("end", 9))) == 9
+    assert clock_of(both, frames(("rows", 5), ("rows", 7))) == 7
+    assert clock_of(both, frames(("rows", 5), ("end", 9))) == 5
+    assert clock_of(both, frames(("end", 9), ("end", 9))) == 9
     one = command(symbols=(full[1],))
-    assert _clock_ns(one, frames(("rows", 5), ("rows", 9))) == 5
+    assert clock_of(one, frames(("rows", 5), ("rows", 9))) == 5
 
 
 def test_a_place_that_was_sought_counts_before_the_shards_are_there() -> None:
     there = frames(("start", 5))
-    assert _clock_ns(command(anchor_clock_ns=8, paused=True), there) == 8
-    assert _clock_ns(command(anchor_clock_ns=8, speed=60.0), there) == 8
-    assert _clock_ns(command(anchor_clock_ns=8), there) == 5, "as fast as it goes: no place"
+    assert clock_of(command(anchor_clock_ns=8, paused=True), there) == 8
+    assert clock_of(command(anchor_clock_ns=8, speed=60.0), there) == 8
+    assert clock_of(command(anchor_clock_ns=8), there) == 5, "as fast as it goes: no place"
 
 
 def test_a_shard_before_an_open_stands_at_it() -> None:
     (rows,) = frames(("rows", 5))
-    assert _is_at(rows, 5)
-    assert not _is_at(rows, 6)
+    assert is_at(rows, 5)
+    assert not is_at(rows, 6)
     (roll,) = frames(("roll", 5))
-    assert _is_at(replace(roll, open_ns=6), 6)
-    assert not _is_at(replace(roll, open_ns=6), 7)
-    assert _is_at(replace(rows, waiting=True, open_ns=6), 6)
+    assert is_at(replace(roll, open_ns=6), 6)
+    assert not is_at(replace(roll, open_ns=6), 7)
+    assert is_at(replace(rows, waiting=True, open_ns=6), 6)

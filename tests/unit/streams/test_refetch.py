@@ -24,19 +24,21 @@ class _Consumer:
         self.committed = 0
         self.seeks: list[tuple[TP, int]] = []
         self.is_ours = True
+        self.generation = 1
 
     def end_of(self, place: TP) -> int:
-        assert place == PLACE
+        assert place.topic == PLACE.topic
         return self.end
 
     def committed_at(self, place: TP) -> int:
         assert place == PLACE
         return self.committed
 
-    async def seek_wait(self, places: dict[TP, int]) -> None:
+    async def refetch(self, place: TP, offset: int, generation: int) -> None:
         if not self.is_ours:
             raise IllegalStateError
-        self.seeks += places.items()
+        assert generation == self.generation
+        self.seeks.append((place, offset))
 
 
 class _App:
@@ -113,7 +115,7 @@ async def test_another_loss_at_the_same_place_after_a_rebalance_is_seen(
     watch: Refetch, app: _App
 ) -> None:
     await look(watch, 3)
-    app.consumer_generation_id += 1
+    app.consumer_generation_id = app.consumer.generation = 2
     await look(watch, 3)
     assert app.consumer.seeks == [(PLACE, 2)] * 2
 
@@ -148,3 +150,27 @@ async def test_a_partition_that_is_taken_away_meanwhile_is_no_fault(
     app.consumer.is_ours = False
     await look(watch, 3)
     assert app.consumer.seeks == []
+
+
+async def test_one_place_a_look_for_the_group_may_change_behind_a_seek(
+    watch: Refetch, app: _App, handed: dict[int, int | None]
+) -> None:
+    handed[1] = 3
+    await look(watch, 2)
+    assert app.consumer.seeks == [(PLACE, 2)]
+    await look(watch)
+    assert app.consumer.seeks == [(PLACE, 2), (TP("tape.session", 1), 3)]
+
+
+async def test_only_what_came_by_it_is_told(
+    watch: Refetch,
+    app: _App,
+    handed: dict[int, int | None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    await look(watch, 5)  # marks, or what is still on its way
+    assert caplog.messages == []
+    handed[0] = 4
+    await look(watch, 5)
+    assert caplog.messages == ["tape.session[0] was not handed on from 2: now it came"]

@@ -8,6 +8,7 @@ import logging
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -118,6 +119,67 @@ def test_what_was_fetched_before_a_partition_is_held_still_comes(settings: Setti
     asyncio.run(play())
 
 
+async def test_where_a_partition_ends_and_began(settings: Settings) -> None:
+    place = TP("tape.raw.bars", 0)
+    ends: list[int | type[Exception] | None] = [7, None, AssertionError, AttributeError]
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    class Read:
+        def last_stable_offset(self, asked: TP) -> int | None:
+            assert asked == place
+            end = ends[0]
+            if isinstance(end, type):
+                raise end
+            return end
+
+    app = make_app(settings, "tape.coordinator")
+    consumer = app.transport.create_consumer(
+        nothing, on_partitions_revoked=nothing, on_partitions_assigned=nothing
+    )
+    sought: list[dict[TP, int]] = []
+
+    consumer._thread.thread_loop.close()
+    consumer._thread = SimpleNamespace(assignment=lambda: {place}, _ensure_consumer=Read)
+    assert consumer.end_of(place) == 7
+    assert consumer.end_of(TP("tape.raw.bars", 1)) == -1  # another worker's
+    consumer.hold([place])
+    assert consumer.end_of(place) == -1
+    consumer.release([place])
+    consumer.on_buffer_full(place)
+    assert consumer.end_of(place) == -1
+    consumer.on_buffer_drop(place)
+    while ends[1:]:
+        ends.pop(0)
+        assert consumer.end_of(place) == -1
+    assert consumer.committed_at(place) == 0
+    for committed, offset in ((-1, 0), (None, 0), (5, 5)):
+        consumer._committed_offset[place] = committed
+        assert consumer.committed_at(place) == offset
+
+    class Thread(worker._ConsumerThread):
+        def __init__(self) -> None:
+            self.app = app
+
+        def assignment(self) -> set[TP]:
+            return {place}
+
+        def _ensure_consumer(self) -> Any:
+            return Read()
+
+        async def _seek_wait(self, _: Any, places: Mapping[TP, int]) -> None:
+            sought.append(dict(places))
+
+    thread = Thread()
+    app.consumer_generation_id = 3
+    await thread._refetch(place, 4, 2)  # of a generation that is over
+    await thread._refetch(TP("tape.raw.bars", 1), 4, 3)
+    assert sought == []
+    await thread._refetch(place, 4, 3)
+    assert sought == [{place: 4}]
+
+
 def test_faust_does_nothing_by_itself(settings: Settings) -> None:
     app = make_app(settings, "tape.coordinator", broker_commit_interval=9.0)
     assert [str(url) for url in app.conf.broker] == ["kafka://one:9092", "kafka://two:9093"]
@@ -185,7 +247,14 @@ async def test_what_a_worker_writes_is_written_once(settings: Settings) -> None:
     assert producer.acks == -1
 
 
-def test_a_write_on_a_closed_connection_is_an_error_of_the_connection() -> None:
+@pytest.mark.parametrize(
+    "send",
+    [lambda made: made.send(ApiVersionRequest()), lambda made: made._send_sasl_token(b"token")],
+    ids=["request", "sasl"],
+)
+def test_a_write_on_a_closed_connection_is_an_error_of_the_connection(
+    send: Callable[[Any], Any],
+) -> None:
     closed: list[object] = []
 
     async def play(port: int) -> None:
@@ -197,8 +266,9 @@ def test_a_write_on_a_closed_connection_is_an_error_of_the_connection() -> None:
         made._writer.transport.abort()
         assert await made._reader.read() == b""
         made._read_task = made._create_reader_task()  # which has not noticed yet
-        with pytest.raises(KafkaConnectionError, match=f"connection to 127.0.0.1:{port} is closed"):
-            made.send(ApiVersionRequest())
+        gone = f"connection to 127.0.0.1:{port} is closed"
+        with pytest.raises(KafkaConnectionError, match=gone):
+            send(made)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         uvloop.run(play(server.getsockname()[1]))

@@ -146,7 +146,7 @@ def test_bad_usage_is_one_sentence_and_code_2(
         (["replay", "--source", "lean:/no/such", "--start=a", "--end=b"], "no such folder"),
         (["history", "SYN0001"], "nothing is recorded"),
         (["subscribe"], "no broker runs on"),
-        (["start"], "no stack of namespace tape runs here: `sessiontape up --source"),
+        (["start"], "no stack of namespace tape is up here: `sessiontape up --source"),
         (["pause"], "no broker runs on"),
         (["verify", "tape", "other"], "no broker runs on"),
     ],

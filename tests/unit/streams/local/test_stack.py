@@ -187,19 +187,24 @@ def test_the_sources_of_a_stack_are_kept_for_its_owner_alone(settings: Settings)
 
 def test_a_run_is_begun_where_a_stack_with_a_source_is_up(settings: Settings) -> None:
     path = state_path(settings.data_dir, "unit")
-    with pytest.raises(SessiontapeError, match="no stack of namespace unit runs here"):
+
+    def begun(*, symbols: list[str] | None = None, **stack: object) -> None:
+        a_state(psutil.Process(), **stack).write(path)
+        start_run(settings, symbols, "2024-11-27", None)
+
+    with pytest.raises(SessiontapeError, match="no stack of namespace unit is up here"):
         start_run(settings, None, None, None)
-    a_state(psutil.Process(), source="synthetic:symbols=2").write(path)
-    with pytest.raises(SessiontapeError, match="no stack of namespace unit runs here"):
-        start_run(settings, None, None, None)  # it is still starting
-    a_state(psutil.Process(), is_ready=True).write(path)
+    source = "synthetic:symbols=2"
+    with pytest.raises(SessiontapeError, match="the stack of namespace unit is still starting"):
+        begun(source=source)
+    with pytest.raises(SessiontapeError, match="no stack of namespace unit is up here"):
+        begun(source=source, is_ready=True, kind="replay")
     with pytest.raises(SessiontapeError, match="the stack of namespace unit has no source"):
-        start_run(settings, None, None, None)
-    a_state(psutil.Process(), is_ready=True, source="synthetic:symbols=2").write(path)
+        begun(is_ready=True)
     with pytest.raises(ConfigError, match="synthetic:symbols=2 has no X; it has SYN0001, SYN0002"):
-        start_run(settings, ["X"], None, None)
+        begun(source=source, is_ready=True, symbols=["X"])
     with pytest.raises(ConfigError, match="does not say which days it has"):
-        start_run(settings, None, "2024-11-27", None)
+        begun(source=source, is_ready=True)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"owner": 1}'])

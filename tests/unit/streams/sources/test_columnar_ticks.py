@@ -65,14 +65,27 @@ TICKS = [(0, 10.5, 100.0, "@"), (5, 10.25, 1.0, "@ I"), (5, 10.5, 7.0, "@")]
     ids=["pandas", "alpaca", "databento"],
 )
 def test_ticks_of_common_exports(tmp_path: Path, text: str) -> None:
-    # Alpaca's s is the size, and its S the symbol: one of them has to be named.
-    more = "&map=symbol:z" if text.startswith("t,x") else ""
-    text = text.replace(",A,abc", ",abc,A") if more else text
-    blocks, kinds, bad = ask(f"csv:{written(tmp_path, text)}?stream=ticks{more}", "ticks", "abc")
+    blocks, kinds, bad = ask(f"csv:{written(tmp_path, text)}?stream=ticks", "ticks", "abc")
     [block] = blocks
     assert ticks_of(block) == TICKS
     assert (kinds, bad) == ({"abc": "rows"}, [])
     assert (np.diff(block.sequence) > 0).all()
+
+
+@pytest.mark.parametrize("header", ["T,P,S,C", "t,p,s,S"])
+def test_a_column_that_two_fields_would_be_has_to_be_named(tmp_path: Path, header: str) -> None:
+    path = written(tmp_path, f"{header}\n2024-07-05T13:30:00Z,10.5,100,x\n", "wrong.csv")
+    _, kinds, bad = ask(f"csv:{path}?stream=ticks", "ticks", "wrong")
+    if header == "t,p,s,S":  # each means what Alpaca means by it
+        assert (kinds, bad) == ({"wrong": "cannot_say"}, [])
+        assert open_source(f"csv:{path}?stream=ticks").symbols() == ("x",)
+        return
+    assert kinds == {"wrong": "cannot_say"}
+    assert [row.reason for row in bad] == [
+        "size and symbol would both be column S: name them by ?map="
+    ]
+    blocks, _, bad = ask(f"csv:{path}?stream=ticks&map=symbol:C", "ticks", "x")
+    assert [ticks_of(block) for block in blocks] == [[(0, 10.5, 100.0, "")]]
 
 
 @pytest.mark.parametrize(

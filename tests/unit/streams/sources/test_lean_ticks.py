@@ -17,13 +17,15 @@ import pytest
 from schemas import QuoteBlock, TickBlock
 from streams.calendar import sessions_between
 from streams.intervals import MINUTE_NS, SECOND_NS
-from streams.sources import BadRow, load_range, open_source
+from streams.sources import BadRow, held, load_range, open_source
+from streams.sources.lean import LeanSource
 
 REAL = Path(__file__).parents[5] / "shared" / "data" / "lean"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="the LEAN sample folder is not beside the repo")
 NEW_YORK = ZoneInfo("America/New_York")
 OPEN_MS = 34_200_000
 """09:30 in New York."""
+TICK = f"{OPEN_MS},1000000,100,P,1,0"
 
 
 def at(clock: str, day: str = "2024-07-05", zone: ZoneInfo = NEW_YORK) -> int:
@@ -109,6 +111,95 @@ def test_crypto_ticks_and_quotes_have_no_venue(tmp_path: Path) -> None:
     assert bad == []
 
 
+def test_the_columns_of_ticks_are_told_by_their_number(tmp_path: Path) -> None:
+    """LEAN writes a flag behind crypto ticks by now; equity ticks may have no venue."""
+    zone = ZoneInfo("UTC")
+    zipped(tmp_path, ["5,4626.05,0.5,0", "6,4626.06,0.25,1"], where="crypto/x")
+    zipped(tmp_path, ["5,4626.04,6.5,4626.05,11.25,0"], kind="quote", where="crypto/x")
+    source = open_source(f"lean:{tmp_path}")
+    start_ns = at("00:00", zone=zone)
+    [ticks], _, bad = load_range(source, ("ABC",), start_ns, start_ns + SECOND_NS, stream="ticks")
+    assert [ticks.conditions[n] for n in ticks.condition] == ["", "suspicious"]
+    assert (ticks.price.tolist(), bad) == ([4626.05, 4626.06], [])
+    [quotes], _, bad = load_range(source, ("ABC",), start_ns, start_ns + SECOND_NS, stream="quotes")
+    assert (quotes.ask.tolist(), bad) == ([4626.05], [])
+    other = tmp_path / "other"
+    zipped(other, [f"{OPEN_MS},1001000,100"])
+    [ticks], _, bad = loaded(other, "ticks")
+    assert (ticks.price.tolist(), ticks.conditions, bad) == ([100.1], ("",), [])
+
+
+def test_ticks_have_parts_of_a_millisecond(tmp_path: Path) -> None:
+    zipped(tmp_path, [f"{OPEN_MS}.1234,1001000,100,P,1,0", f"{OPEN_MS + 86}.9999,1,1,P,1,0"])
+    [block], _, bad = loaded(tmp_path, "ticks")
+    assert (block.ts_ns - at("09:30")).tolist() == [123_400, 86_999_900]
+    assert bad == []
+
+
+def test_a_quote_bar_may_lack_a_side(tmp_path: Path) -> None:
+    lines = [
+        f"{OPEN_MS},,,,,0,1002000,1004000,1001500,1003000,300",
+        f"{OPEN_MS + 60_000},1000000,1003000,999000,1001000,200,,,,,0",
+        f"{OPEN_MS + 120_000},1000000,1003000,999000,1001000,200,,,,,",
+    ]
+    zipped(tmp_path, lines, "minute", "quote")
+    [block], kind, bad = loaded(tmp_path, "quotes")
+    assert columns(block, "bid", "bid_size", "ask", "ask_size") == [
+        [0, 100.1, 100.1],
+        [0, 200, 200],
+        [100.3, 0, 0],
+        [300, 0, 0],
+    ]
+    assert (kind, bad) == ("rows", [])
+
+
+def test_a_senseless_side_is_not_kept_for_the_next(tmp_path: Path) -> None:
+    lines = [
+        f"{OPEN_MS},1000000,100,1002000,300,N,1,0",
+        f"{OPEN_MS + 1},-5,100,0,0,N,1,0",
+        f"{OPEN_MS + 2},0,0,1003000,1,N,1,0",
+    ]
+    zipped(tmp_path, lines, kind="quote")
+    [block], _, [bad] = loaded(tmp_path, "quotes")
+    assert (bad.line, bad.reason) == (2, "a price is negative")
+    assert columns(block, "bid", "ask") == [[100.0, 100.0], [100.2, 100.3]]
+
+
+def test_a_replay_of_bars_is_of_the_symbols_and_days_that_have_them(tmp_path: Path) -> None:
+    zipped(tmp_path, [f"{OPEN_MS},1000000,1010000,990000,1005000,1"], "minute", day="20240708")
+    source = open_source(f"lean:{tmp_path}")
+    before = (source.symbols(), source.sessions())
+    assert before == (("ABC",), ("2024-07-08", "2024-07-08"))
+    zipped(tmp_path, [TICK], day="20240701")
+    zipped(tmp_path, [f"{OPEN_MS},1,1,1,1,1,1,1,1,1,1"], "minute", "quote", day="20240702")
+    zipped(tmp_path, [f"{OPEN_MS},1,1,1,1,1"], "second", day="20240703")
+    spy = tmp_path / "equity/usa/tick/spy/20240701_trade.zip"
+    spy.parent.mkdir()
+    spy.write_bytes((tmp_path / "equity/usa/tick/abc/20240701_trade.zip").read_bytes())
+    (tmp_path / "crypto/x/tick/abc").mkdir(parents=True)  # of another market, but no bars
+    source = open_source(f"lean:{tmp_path}")
+    assert (source.symbols(), source.sessions()) == before
+    hours = (at("09:30", "2024-07-01"), at("16:00", "2024-07-01"))
+    blocks, kinds, bad = load_range(source, ("ABC", "SPY"), *hours, stream="ticks")
+    assert (len(blocks), kinds, bad) == (2, {"ABC": "rows", "SPY": "rows"}, [])
+
+
+def test_a_large_day_leaves_the_others_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "HELD_ROWS", 5)
+    zipped(tmp_path, [f"{OPEN_MS},1000000,1010000,990000,1005000,1"], "minute")
+    zipped(tmp_path, [TICK] * 9)
+    source = LeanSource.open(str(tmp_path))
+    hours = (at("09:30"), at("16:00"))
+    load_range(source, ("ABC",), *hours)
+    [block], _, _ = load_range(source, ("ABC",), *hours, stream="ticks")
+    assert len(block) == 9
+    folder = tmp_path / "equity/usa"
+    assert source._held.of(folder / "minute/abc/20240705_trade.zip") is not None
+    assert source._held.of(folder / "tick/abc/20240705_trade.zip") is None
+
+
 def test_a_quote_that_names_one_side_keeps_the_other(tmp_path: Path) -> None:
     lines = [
         f"{OPEN_MS},0,0,1002000,300,N,1,0",
@@ -174,9 +265,6 @@ def test_the_finest_quotes_that_a_day_has_are_taken(tmp_path: Path) -> None:
     assert (len(blocks), kinds) == (1, {"ABC": "cannot_say"})
     missing = tmp_path / "equity/usa/minute/abc/20240709_quote.zip"
     assert bad == [BadRow(str(missing), 0, "the file is missing", b"", "ABC")]
-
-
-TICK = f"{OPEN_MS},1000000,100,P,1,0"
 
 
 @pytest.mark.parametrize(

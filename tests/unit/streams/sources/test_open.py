@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from streams.errors import ConfigError
-from streams.sources import Source, open_source
+from streams.sources import Source, absolute, open_source
 
 
 @pytest.mark.parametrize(
@@ -22,3 +24,23 @@ def test_a_wrong_uri_says_what_is_allowed(uri: str) -> None:
 def test_every_source_is_a_source() -> None:
     assert isinstance(open_source("synthetic:symbols=3"), Source)
     assert isinstance(open_source("clickhouse:http://localhost"), Source)
+
+
+@pytest.mark.parametrize(
+    ("uri", "wanted"),
+    [
+        ("lean:data?market=equity/usa", "lean:HERE/data?market=equity/usa"),
+        ("csv:a/b.csv", "csv:HERE/a/b.csv"),
+        ("parquet:/data", "parquet:/data"),
+        ("clickhouse:chdb?table=x", "clickhouse:HERE/chdb?table=x"),
+        ("clickhouse:http://a:b@host/db", "clickhouse:http://a:b@host/db"),
+        ("synthetic:symbols=3", "synthetic:symbols=3"),
+        ("lean:", "lean:"),
+        ("mysql:x", "mysql:x"),
+    ],
+)
+def test_a_path_means_the_same_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, wanted: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute(uri) == wanted.replace("HERE", str(tmp_path))
