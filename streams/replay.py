@@ -257,7 +257,10 @@ class _Run:
 
     def _sought(self, command: Command) -> Command | None:
         """Return the command of the run that a seek put in the place of ours, None for none."""
-        latest = latest_command(self._settings)
+        try:
+            latest = latest_command(self._settings)
+        except BrokerError:  # it is away: asked again soon
+            return None
         if latest is None or latest.run == command.run:
             return None
         if is_one_replay(latest.run, command.run):

@@ -84,7 +84,7 @@ def test_one_that_is_silent_is_named_and_left_out(tape: Tape, tmp_path: Path) ->
     here, away = f"{tape.settings.namespace}.here", f"{tape.settings.namespace}.away"
     started = strategy(tape, here, tmp_path / "here")
     try:
-        tape.start(START, END, hours=HOURS, lockstep=(here, away), lockstep_timeout_s=1.5)
+        tape.start(START, END, hours=HOURS, lockstep=(here, away), lockstep_timeout_s=8.0)
         tape.play(timeout_s=120)
         assert started.wait(30) == 0
     finally:
