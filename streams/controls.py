@@ -27,6 +27,7 @@ from streams.standing import (
     counting,
     ends_of,
     is_at,
+    is_over,
     last_of,
     no_run,
     run_that_is_on,
@@ -143,7 +144,8 @@ class Controls:
             raise ConfigError(msg)
         sessions = sessions_between(settings.calendar, start, end, settings.hours)
         latest = latest_command(settings)
-        if latest is not None and not latest.stopped and self._is_on(latest):
+        frames = [] if latest is None else last_of(self._reader, latest.run)
+        if latest is not None and not (latest.stopped or is_over(self._reader, frames)):
             msg = f"run {latest.run} is on in namespace {settings.namespace}: stop it first"
             raise CommandError(msg)
         topics = Topics(settings.namespace)
@@ -169,11 +171,6 @@ class Controls:
             paused=paused,
         )
         return self._ask(asked, "start", _is_told, anchor_wall_ns=time.time_ns())
-
-    def _is_on(self, command: Command) -> bool:
-        """Tell whether a run goes on, or is still to begin."""
-        frames = last_of(self._reader, command.run)
-        return len(frames) < len(self._reader.shards) or any(f.event != "end" for f in frames)
 
     def pause(self) -> TapeState:
         """Stop the clock of all shards at the furthest one's; it stands until `resume`.

@@ -77,7 +77,8 @@ class Refetch:
                 log.info("%s[%d] was not handed on from %d: now it came", *place, tried.start)
             if stands == before and stands.start < stands.end and self._may_try(place, stands):
                 stuck.append((place, stands))
-        for place, stands in stuck[:1]:
+        if stuck:
+            place, stands = stuck[0]
             self._tried[place] = (stands, time.monotonic())
             log.debug("%s[%d] is fetched again from %d", *place, stands.start)
             with suppress(IllegalStateError):  # it is another worker's by now

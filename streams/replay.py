@@ -21,10 +21,15 @@ from streams.opening import TIMED_OUT
 from streams.outcome import Progress, ReplayResult
 from streams.positions import FrameReader
 from streams.rejected import rejected_end, rejected_since
-from streams.selection import BASE, check_derived, derived_of, range_of, symbols_of
+from streams.selection import (
+    BASE,
+    check_derived,
+    derived_of,
+    opened_sources,
+    range_of,
+    symbols_of,
+)
 from streams.settings import Settings
-from streams.sources import open_source
-from streams.sources.withheld import withheld
 from streams.tally import Tally
 
 __all__ = ["Progress", "ReplayResult", "group_of", "replay"]
@@ -102,10 +107,7 @@ def replay(
     SessiontapeError
         Another replay plays in this namespace, or a part of the stack does not stay up.
     """
-    opened = open_source(source)
-    if withhold:  # the producer withholds; here it is only held to be right
-        withheld(opened, withhold, settings.calendar, settings.hours)
-    others = [open_source(fallback) for fallback in fallbacks]
+    opened, others = opened_sources(settings, source, fallbacks, withhold)
     names = symbols_of(opened, source, symbols, others)
     first, last = range_of(opened, source, start, end)
     sessions = sessions_between(settings.calendar, first, last, settings.hours)

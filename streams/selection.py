@@ -8,13 +8,29 @@ from streams.errors import ConfigError, TopicError
 from streams.intervals import MINUTE_NS, interval_name, interval_ns
 from streams.kafka import check_topics
 from streams.settings import Settings
-from streams.sources import Source
+from streams.sources import Source, open_source, withheld
 from streams.topics import Topics
 
-__all__ = ["BASE", "check_derived", "derived_of", "range_of", "symbols_of"]
+__all__ = ["BASE", "check_derived", "derived_of", "opened_sources", "range_of", "symbols_of"]
 
 BASE = "1m"
 """Bars that everything else is made of: they are always played, whatever else is asked for."""
+
+
+def opened_sources(
+    settings: Settings, source: str, fallbacks: Sequence[str] = (), withhold: str = ""
+) -> tuple[Source, list[Source]]:
+    """Return the source of a run and its fallbacks, opened; what is to be withheld is checked.
+
+    Raises
+    ------
+    ConfigError, SourceError
+        One that is none, or nothing that can be withheld.
+    """
+    opened = open_source(source)
+    if withhold:  # the producer withholds; here it is only held to be right
+        withheld(opened, withhold, settings.calendar, settings.hours)
+    return opened, [open_source(fallback) for fallback in fallbacks]
 
 
 def symbols_of(

@@ -24,6 +24,7 @@ __all__ = [
     "counting",
     "ends_of",
     "is_at",
+    "is_over",
     "last_of",
     "no_run",
     "run_that_is_on",
@@ -70,9 +71,14 @@ def run_that_is_on(settings: Settings, reader: FrameReader) -> tuple[Command, li
     if command is None or command.stopped:
         raise no_run(settings)
     frames = last_of(reader, command.run)
-    if len(frames) == len(reader.shards) and all(frame.event == "end" for frame in frames):
+    if is_over(reader, frames):
         raise no_run(settings)
     return command, frames
+
+
+def is_over(reader: FrameReader, frames: Sequence[Frame]) -> bool:
+    """Tell whether every shard has ended a run; ``frames`` are their last ones in it."""
+    return len(frames) == len(reader.shards) and all(frame.event == "end" for frame in frames)
 
 
 def last_of(reader: FrameReader, run: str) -> list[Frame]:

@@ -8,9 +8,8 @@ from streams.controls import Controls
 from streams.errors import SessiontapeError
 from streams.local.running import running_stack
 from streams.local.stack import readers_of
-from streams.selection import range_of, symbols_of
+from streams.selection import opened_sources, range_of, symbols_of
 from streams.settings import Settings
-from streams.sources import open_source
 from streams.standing import TapeState
 
 __all__ = ["start_run"]
@@ -65,8 +64,7 @@ def start_run(
             "down`, and start it by `sessiontape up --source …`"
         )
         raise SessiontapeError(msg)
-    source = open_source(state.source)
-    others = [open_source(uri) for uri in state.fallbacks]
+    source, others = opened_sources(settings, state.source, state.fallbacks)
     names = symbols_of(source, state.source, symbols, others)
     first, last = range_of(source, state.source, start, end)
     connected = settings.but(bootstrap_servers=state.bootstrap_servers)

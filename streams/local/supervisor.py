@@ -21,9 +21,9 @@ from streams.local.running import STOP_S, running_stack
 from streams.local.stack import Stack
 from streams.local.state import StackState, state_path
 from streams.local.workers import WorkerError, WorkerSpec, log_path, spawn_worker
+from streams.selection import opened_sources
 from streams.settings import Settings, load
-from streams.sources import absolute, open_source
-from streams.sources.withheld import withheld
+from streams.sources import absolute
 
 __all__ = ["main", "start_detached"]
 
@@ -65,7 +65,7 @@ def start_detached(
         raise SessiontapeError(msg)
     if source:  # the producer opens them again, from elsewhere; here they are held to be right
         source, fallbacks = absolute(source), [absolute(uri) for uri in fallbacks]
-        _check_sources(settings, source, fallbacks, withhold)
+        opened_sources(settings, source, fallbacks, withhold)
     elif fallbacks or withhold:
         msg = "--fallback and --withhold belong to a --source: give one"
         raise ConfigError(msg)
@@ -86,16 +86,6 @@ def start_detached(
         if process is not None:
             end(process, STOP_S)
         raise
-
-
-def _check_sources(
-    settings: Settings, source: str, fallbacks: Sequence[str], withhold: str
-) -> None:
-    opened = open_source(source)
-    if withhold:
-        withheld(opened, withhold, settings.calendar, settings.hours)
-    for fallback in fallbacks:
-        open_source(fallback)
 
 
 def _follow(settings: Settings, process: psutil.Process, tell: Callable[[str], None]) -> StackState:
