@@ -35,7 +35,7 @@ RECORDS: Mapping[str, type[Record]] = {
     name: getattr(records, name)
     for name in (
         *("Bar", "Quote", "Tick", "BarBlock", "QuoteBlock", "TickBlock", "Coverage"),
-        *("DataRequest", "Command", "Frame"),
+        *("Halt", "DataRequest", "Command", "Frame"),
     )
 }
 

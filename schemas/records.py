@@ -22,6 +22,7 @@ __all__ = [
     "DerivedColumns",
     "Floats",
     "Frame",
+    "Halt",
     "Ints",
     "Longs",
     "Minutes",
@@ -249,6 +250,18 @@ class Coverage(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Halt(Record):
+    """Trading of some symbols is halted from ts_ns on, or goes on."""
+
+    symbols: tuple[str, ...]
+    ts_ns: int
+    halted: bool
+    reason: str = ""
+    source: str = ""
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DataRequest(Record):
     """Asks a source for the rows with start_ns <= ts_ns < end_ns."""
 
@@ -297,6 +310,8 @@ class Command(Record):
     historical: tuple[str, ...] = ()
     lockstep: tuple[str, ...] = ()
     lockstep_timeout_s: float = 10.0
+    lateness_s: float = 2.0
+    catchup_threshold_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,3 +453,4 @@ class Frame(Record):
     minutes: Minutes | None = None
     derived: DerivedColumns | None = None
     left_out: tuple[str, ...] = ()
+    catching_up: bool = False

@@ -112,6 +112,58 @@ class Plan:
             shard=self.shard,
         )
 
+    @property
+    def is_live(self) -> bool:
+        """Whether data comes as it happens."""
+        return self.command.mode == "live"
+
+    @property
+    def is_wall(self) -> bool:
+        """Whether the time of the tape is that of the wall, nights and weekends included.
+
+        Other live runs are rehearsals: time runs at their speed, and between sessions it jumps.
+        """
+        command = self.command
+        return self.is_live and command.anchor_clock_ns == command.anchor_wall_ns
+
+    @property
+    def catchup_end_ns(self) -> int:
+        """Ready time up to which a live run asks a source first: whole minutes; 0 for nothing.
+
+        It began in mid-session then.
+        """
+        anchor_ns = self.command.anchor_clock_ns
+        number = self.number_at(anchor_ns)
+        if not self.is_live or number < 0 or anchor_ns >= self.closes[number]:
+            return 0
+        open_ns = int(self.opens[number])
+        return anchor_ns - (anchor_ns - open_ns) % self.interval_ns
+
+    def now_ns(self, wall_ns: int) -> int:
+        """Return the time of the tape; of a rehearsal it jumps from a close to the next open."""
+        tape_ns = self._tape_ns(wall_ns)
+        number = int(np.searchsorted(self._before, tape_ns, "right")) - 1
+        return self.now_in(min(max(number, 0), len(self.sessions) - 1), wall_ns)
+
+    def now_in(self, number: int, wall_ns: int) -> int:
+        """Return the time of the tape as a session sees it: of a rehearsal without a jump."""
+        if self.is_wall:
+            return wall_ns
+        return self.sessions[number].open_ns + self._tape_ns(wall_ns) - self._before[number]
+
+    def wall_at(self, ts_ns: int) -> int:
+        """Return the wall time at which the tape is at a time; between sessions, at the next."""
+        if self.is_wall:
+            return ts_ns
+        number = max(self.number_at(ts_ns), 0)
+        session = self.sessions[number]
+        inside = ts_ns - session.open_ns
+        if ts_ns > session.close_ns and number + 1 < len(self.sessions):
+            inside = session.close_ns - session.open_ns
+        above, below = self._speed
+        passed = self._before[number] + inside - self._anchor_tape_ns
+        return self.command.anchor_wall_ns - (-passed) * below // above
+
     def clock_ns(self, number: int, wall_ns: int) -> int | None:
         """Return where the clock of session ``number`` is to stand; None before it is to open.
 
@@ -150,7 +202,9 @@ class Plan:
 
     def _tape_ns(self, wall_ns: int) -> int:
         command = self.command
-        passed = 0 if command.paused else wall_ns - command.anchor_wall_ns
+        passed = wall_ns - command.anchor_wall_ns
+        if command.paused and not self.is_live:
+            passed = 0
         above, below = self._speed
         return self._anchor_tape_ns + passed * above // below
 
