@@ -59,6 +59,10 @@ class SessionBuffer:
         """Symbols that were answered, but for which no source could say what there is, sorted."""
         return tuple(sorted(self._vouched.rest - self._answered.rest))
 
+    def lacking(self, until_ns: int) -> tuple[str, ...]:
+        """Return the symbols that were not answered from the open up to a time, sorted."""
+        return self._answered.short_of(until_ns)
+
     def lacks_none(self, ends: Longs, interval_ns: int, symbols: int) -> bool:
         """Tell whether there is a bar of every symbol at each of some ready times, cheaply.
 
@@ -197,6 +201,12 @@ class _Cover:
         """Have other symbols; those that are new are not covered."""
         self.rest = (self.rest & symbols) | (symbols - self._all)
         self._all = set(symbols)
+
+    def short_of(self, until_ns: int) -> tuple[str, ...]:
+        """Return the symbols that are not covered from the open up to a time, sorted."""
+        open_ns, pieces = self._session.open_ns, self._pieces
+        reached = {name: _reaches(pieces.get(name, ()), open_ns) for name in self.rest}
+        return tuple(sorted(name for name, end_ns in reached.items() if end_ns < until_ns))
 
     def add(self, coverage: Coverage) -> None:
         """Take the interval of a coverage."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 500
 """Messages that an idle shard holds; then its partition is not read until a run is on."""
+
+QUIET_S = 0.25
+"""After so long without a message, what is left of a partition is taken to be no message."""
 
 RESUME_S = 0.1
 """How often is looked whether a partition that is not read can be read again."""
@@ -63,6 +67,7 @@ class Coordinator:
         self._readers: dict[str, FrameReader] = {}
         self._asking = threading.Lock()
         self._paused: set[int] = set()
+        self._stands: dict[int, tuple[tuple[int, int], float]] = {}
         self.app = make_app(settings, self.topics.coordinator)
         self._assignment = Assignment(settings, self.app, self.topics.raw_bars, self._owner)
         self.app.timer(RESUME_S)(self._resume)
@@ -84,8 +89,33 @@ class Coordinator:
 
     def _owner(self, shard: int) -> Owner:
         return Owner(
-            self._settings, shard, self._shards, readers_at=self._readers_at, tidy=self._tidy
+            self._settings,
+            shard,
+            self._shards,
+            readers_at=self._readers_at,
+            is_at_end=self._is_at_end,
+            tidy=self._tidy,
         )
+
+    def _is_at_end(self, shard: int) -> bool:
+        """Tell whether all that can be read of a shard's raw partition was handed on.
+
+        Marks of transactions are not handed on: where nothing moves for a while, that is the end.
+        """
+        owner, consumer = self._assignment.owners.get(shard), self.app.consumer
+        if owner is None or not owner.is_taking:
+            return False
+        place = TP(self.topics.raw_bars, shard)
+        end, given = consumer.end_of(place), owner.next_offset
+        stands = end, consumer.committed_at(place) if given is None else given
+        if end < 0 or stands[1] >= end:
+            self._stands.pop(shard, None)
+            return bool(end >= 0)
+        before, since_s = self._stands.get(shard, (None, 0.0))
+        if before != stands:
+            self._stands[shard] = stands, time.monotonic()
+            return False
+        return time.monotonic() - since_s >= QUIET_S
 
     def _pause_if_full(self, shard: int, owner: Owner) -> None:
         if owner.backlog > BACKLOG and owner.is_idle and shard not in self._paused:

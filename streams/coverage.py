@@ -1,7 +1,8 @@
 """Expected minutes of a session, what is known of each, the gaps and the quality: pure numpy.
 
 A gap is a run of expected minutes, one behind the other, of which nothing is there. Quality is
-(traded + filled + no-trade minutes) / expected minutes so far, in %.
+(traded + filled + no-trade + halted minutes) / expected minutes so far, in %: of a minute in which
+trading was halted it is known, too, that there was no trade.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Status(IntEnum):
 
 
 _GOOD = np.zeros(len(Status), np.bool_)
-_GOOD[[Status.TRADED, Status.NO_TRADE, Status.FILLED]] = True
+_GOOD[[Status.TRADED, Status.NO_TRADE, Status.FILLED, Status.HALTED]] = True
 _OPEN = np.zeros(len(Status), np.bool_)
 _OPEN[[Status.MISSING, Status.REQUESTED]] = True
 
@@ -228,7 +229,7 @@ class Grid:
         return int(np.searchsorted(self.ends, until_ns, "right"))
 
     def good(self, until_ns: int) -> NDArray[np.intp]:
-        """Return how many minutes of each symbol were traded, filled or without trade by then."""
+        """Return how many minutes of each symbol were traded, filled, quiet or halted by then."""
         counts: NDArray[np.intp] = _GOOD[self.status[:, : self.expected(until_ns)]].sum(axis=1)
         return counts
 

@@ -20,6 +20,7 @@ from schemas.records import (
     BarColumns,
     Coverage,
     DataRequest,
+    Halt,
     Ints,
     Longs,
     Record,
@@ -120,9 +121,9 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A coverage, or a request that somebody has sent for the shard; see `Arrival`."""
+    """A coverage, a halt, or a request that somebody has sent for the shard; see `Arrival`."""
 
-    record: Coverage | DataRequest
+    record: Coverage | DataRequest | Halt
     is_new: bool
 
 
@@ -237,10 +238,12 @@ class Inbox:
                 source = np.int32(self._number_of(record.source))
                 came = _Rows(offsets, record, source, None)
                 yield from self._sort_rows(came, plan, at, is_wanted)
-        elif isinstance(record, Coverage) or _is_for_gaps(record):
+        elif isinstance(record, Coverage | Halt) or _is_for_gaps(record):
             if record.run in ("", at.run):
                 if isinstance(record, Coverage):
                     self._held.append((offset, min(record.end_ns, int(plan.closes[-1]))))
+                elif isinstance(record, Halt):  # until the tape says of its minute what became
+                    self._held.append((offset, record.ts_ns + plan.interval_ns))
                 yield Noted(record, offset >= self._seen_before)
         elif isinstance(record, Rejection):
             self._refuse(record)

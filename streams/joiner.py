@@ -31,9 +31,13 @@ class Joiner:
         Symbols that the tape has now, sorted; all are symbols of the plan.
     name
         Makes the id of the request unique: a repeat after a crash is another one.
+    until_ns
+        Of a live run, up to where they are asked for: what comes later, comes.
     """
 
-    def __init__(self, plan: Plan, number: int, active: Sequence[str], name: str) -> None:
+    def __init__(
+        self, plan: Plan, number: int, active: Sequence[str], name: str, until_ns: int = 0
+    ) -> None:
         self.active = tuple(active)
         self.session: Session = plan.sessions[number]
         self._is_active = np.array([one in set(active) for one in plan.symbols], np.bool_)
@@ -43,7 +47,7 @@ class Joiner:
         self._places = places(plan.symbols, self.active)
         self._rest = set(self.joining)
         self._held: list[BarColumns] = []
-        asked = plan.request(number, is_now=True)
+        asked = plan.request(number, is_now=True, until_ns=until_ns)
         self.request: DataRequest = replace(
             asked,
             id=f"{plan.command.run}/{self.session.label}/{plan.shard}/join/{name}",
@@ -76,9 +80,8 @@ class Joiner:
         An answer that an earlier owner has looked at may stand behind rows that came before it
         and are not read again.
         """
-        is_whole = (
-            coverage.start_ns <= self.session.open_ns and coverage.end_ns >= self.session.close_ns
-        )
+        asked = self.request
+        is_whole = coverage.start_ns <= asked.start_ns and coverage.end_ns >= asked.end_ns
         is_ours = coverage.request == self.request.id or (not coverage.request and is_new)
         if is_ours and is_whole:
             self._rest -= set(coverage.symbols)

@@ -100,10 +100,12 @@ class Ledger:
         again = (grid.status == Status.FILLED) & (grid.request == grid.number_of(request))
         return grid.has(symbol, ts_ns, open_ | again)
 
-    def join(self, parts: Sequence[BarColumns], symbols: tuple[str, ...]) -> None:
+    def join(
+        self, parts: Sequence[BarColumns], symbols: tuple[str, ...], until_ns: int | None = None
+    ) -> None:
         """Take all rows of symbols that join; their other minutes are missing now, to the close.
 
-        Of those that were there nothing is missing.
+        Of a live session it is up to ``until_ns``. Of those that were there nothing is missing.
         """
         grid = self.grid
         if not self._is_loaded:
@@ -112,13 +114,28 @@ class Ledger:
             grid.status[there] = Status.TRADED
         for rows in parts:
             self._trade(rows)
-        self.settle(grid.session.close_ns, symbols)
+        self.settle(grid.session.close_ns if until_ns is None else until_ns, symbols)
 
-    def settle(self, clock_ns: int, symbols: tuple[str, ...]) -> None:
-        """Call minutes of some symbols missing that are over at a clock and had no bar."""
+    def settle(
+        self,
+        clock_ns: int,
+        symbols: tuple[str, ...],
+        halted: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Call minutes of some symbols missing that are over at a clock and had no bar.
+
+        Those are halted at which ``halted``, shape (symbols, minutes), says so.
+        """
         late = self.grid.settle_pending(clock_ns, symbols)
         if late.any():
+            if halted is not None:
+                self.grid.status[late & halted] = Status.HALTED
             self._change(late, is_new=True)
+
+    def begin(self, rows: BarColumns) -> None:
+        """Take what came of a live session that opens; its other minutes are still to come."""
+        self._is_loaded = True
+        self._trade(rows)
 
     def give_up(self) -> None:
         """Give up what is missing or asked for."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import BarColumns, Coverage, DataRequest, Ints, Longs, Minutes
+from schemas.records import BarColumns, Coverage, DataRequest, Halt, Ints, Longs, Minutes
 from streams.coverage import Status
 from streams.inbox import Arrival, Noted
 from streams.ledger import Ledger
@@ -62,6 +62,8 @@ class Ledgers:
     def note(self, plan: Plan, came: Noted) -> bool:
         """Take a request for gaps, or an answer to one; tell whether it was one."""
         record = came.record
+        if isinstance(record, Halt):
+            return False
         if isinstance(record, Coverage) and not record.final:
             ledger = self._that_knows(record.request)
             if ledger is not None:
@@ -92,16 +94,24 @@ class Ledgers:
                 yield minutes
 
     def no_trade(
-        self, number: int, due: Longs, until_ns: int, symbols: tuple[str, ...]
+        self,
+        number: int,
+        due: Longs,
+        until_ns: int,
+        symbols: tuple[str, ...],
+        halted: NDArray[np.bool_] | None = None,
     ) -> Ints | None:
-        """Return how many symbols had no trade in the minutes that are due, shape (due,).
+        """Return how many symbols had no trade, or were halted, in the minutes due, shape (due,).
 
-        What of them did not come is missing from now on, of the symbols that the tape has now.
-        None where the session has no ledger.
+        What of them did not come is missing from now on, of the symbols that the tape has now, or
+        halted where ``halted``, shape (symbols, minutes), says so. None where the session has no
+        ledger.
         """
         ledger = self._ledgers.get(number)
         if ledger is None:
             return None
-        ledger.settle(until_ns, symbols)
-        at = np.searchsorted(ledger.grid.ends, due)
-        return ledger.grid.counts(Status.NO_TRADE)[at].astype(np.int32)
+        ledger.settle(until_ns, symbols, halted)
+        grid = ledger.grid
+        at = np.searchsorted(grid.ends, due)
+        quiet = grid.counts(Status.NO_TRADE) + grid.counts(Status.HALTED)
+        return quiet[at].astype(np.int32)

@@ -58,7 +58,8 @@ def quality_of(symbol: str, minutes: str) -> SymbolQuality:
     """Return the quality of a symbol, given a letter for each minute."""
     count = {status: minutes.count(letter) for status, letter in LETTERS.items()}
     expected = len(minutes) - count[Status.PENDING]
-    good = count[Status.TRADED] + count[Status.FILLED] + count[Status.NO_TRADE]
+    quiet = count[Status.NO_TRADE] + count[Status.HALTED]
+    good = count[Status.TRADED] + count[Status.FILLED] + quiet
     return SymbolQuality(
         symbol=symbol,
         quality=round(100.0 * good / expected, 4) if expected else 100.0,

@@ -142,7 +142,8 @@ class MinuteBars:
         run = np.repeat(np.arange(len(sizes)), sizes)
         within = np.arange(len(run)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         cells = Cells((first[run] + within).astype(np.intp), symbol[run])
-        at, is_quiet = self._flat(cells), (minutes.status == Status.NO_TRADE)[run]
+        quiet = np.isin(minutes.status, (Status.NO_TRADE, Status.HALTED))
+        at, is_quiet = self._flat(cells), quiet[run]
         flat = self.no_trade.reshape(-1)
         is_new = flat[at] != is_quiet
         flat[at] = is_quiet

@@ -8,7 +8,7 @@ from streams.buffer import SessionBuffer
 from streams.intervals import SECOND_NS
 from streams.ledger import Ledger
 
-__all__ = ["TIMED_OUT", "why_incomplete"]
+__all__ = ["TIMED_OUT", "names", "why_incomplete"]
 
 TIMED_OUT = "nothing came for"
 
@@ -29,16 +29,16 @@ def why_incomplete(
     """
     if buffer.is_covered and (ledger is None or ledger.is_settled):
         silent = buffer.unknown if ledger is None else ledger.silent(buffer.unknown)
-        return f"no source can say: {_names(silent)}" if silent else ""
+        return f"no source can say: {names(silent)}" if silent else ""
     if waited_ns < timeout_s * SECOND_NS:
         return None
-    what = f"no coverage of {_names(buffer.uncovered)}"
+    what = f"no coverage of {names(buffer.uncovered)}"
     if buffer.is_covered and ledger is not None:
-        what = f"gaps of {_names(ledger.unsettled)} are open"
+        what = f"gaps of {names(ledger.unsettled)} are open"
     return f"{TIMED_OUT} {waited_ns / SECOND_NS:.0f} s; {what}"
 
 
-def _names(symbols: Sequence[str]) -> str:
+def names(symbols: Sequence[str]) -> str:
     """Return symbols for people: the first few, and how many more."""
     first = ", ".join(symbols[:5])
     return first if len(symbols) <= 5 else f"{first} and {len(symbols) - 5} more"

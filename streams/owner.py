@@ -26,10 +26,13 @@ __all__ = ["Owner"]
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 ReadersAt = Callable[[Sequence[str], int], int]
+IsAtEnd = Callable[[int], bool]
 
 SECOND_NS = 1_000_000_000
 LONGEST_WAIT_S = 1.0
 GATE_WAIT_S = 0.02
+BACKLOG_WAIT_S = 0.01
+"""Rest of a live run between two looks whether the raw topics are read to their end."""
 ACK_WAITS_S = (0.001, 0.02)
 """Rest between two looks at who is in lock-step: the first, then twice as long, to the last."""
 HOUSEKEEPING_S = 1.0
@@ -46,6 +49,8 @@ class Owner:
         Number of the shard, and how many there are.
     readers_at
         Returns the least offset that some groups have committed on a shard; it may block.
+    is_at_end
+        Tells of a shard whether all that its raw topics hold was handed on.
     tidy
         Called about once a second with the shard, the first raw offset and the first offset of
         the session topic that are still needed.
@@ -58,6 +63,7 @@ class Owner:
         shards: int,
         *,
         readers_at: ReadersAt,
+        is_at_end: IsAtEnd,
         tidy: Callable[[int, int, int], Awaitable[None]],
     ) -> None:
         self._settings = settings
@@ -66,6 +72,7 @@ class Owner:
         self._shard = Shard(shard, shards, self._topics.raw_bars)
         self._number = shard
         self._readers_at = readers_at
+        self._is_at_end = is_at_end
         self._tidy = tidy
         self._writer: FrameWriter | None = None
         self._command: Command | None = None
@@ -98,13 +105,14 @@ class Owner:
         while True:
             self._wake.clear()
             may_open, may_go = await self._may_open(), await self._may_go()
-            release = await self._off_loop(partial(self._advance, may_open, may_go))
+            is_at_end = self._is_at_end(self._number)
+            release = await self._off_loop(partial(self._advance, may_open, may_go, is_at_end))
             if release is not None:
                 await self._off_loop(partial(self._write, release))
                 self._look_ahead()
             await self._tidy_up(release)
             if release is None:
-                await self._wait(may_open, may_go)
+                await self._wait(may_open, may_go, is_at_end)
 
     async def take(self, offset: int, value: bytes | None) -> None:
         """Take a message of the raw topic; it waits until the shard is taken over.
@@ -169,8 +177,10 @@ class Owner:
             self._writer.close()
         self._thread.shutdown(wait=False)
 
-    def _advance(self, may_open: bool, may_go: bool) -> Release | None:
-        return self._shard.advance(time.time_ns(), may_open=may_open, may_go=may_go)
+    def _advance(self, may_open: bool, may_go: bool, is_at_end: bool) -> Release | None:
+        return self._shard.advance(
+            time.time_ns(), may_open=may_open, may_go=may_go, is_at_end=is_at_end
+        )
 
     async def _off_loop(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
@@ -309,11 +319,13 @@ class Owner:
             self._tidied = time.monotonic()
             await self._tidy(self._number, keep, self._shard.delete_before)
 
-    async def _wait(self, may_open: bool, may_go: bool) -> None:
+    async def _wait(self, may_open: bool, may_go: bool, is_at_end: bool) -> None:
         due_ns = self._shard.due_ns()
         wait_s = LONGEST_WAIT_S
         if due_ns is not None:
             wait_s = min(max((due_ns - time.time_ns()) / SECOND_NS, 0.0), LONGEST_WAIT_S)
+        if not is_at_end:
+            wait_s = max(wait_s, BACKLOG_WAIT_S)
         if not may_open and self._shard.is_waiting:
             wait_s = GATE_WAIT_S
         if not may_go:

@@ -96,9 +96,15 @@ class Plan:
         """Room that the symbols take in a frame."""
         return room_of(self.symbols)
 
-    def request(self, number: int, is_now: bool) -> DataRequest:
-        """Return the question for the rows of a session, all symbols of the shard."""
+    def request(self, number: int, is_now: bool, until_ns: int = 0) -> DataRequest:
+        """Return the question for the rows of a session, all symbols of the shard.
+
+        Of a live run it ends where the run began, or at ``until_ns``: what comes later, comes.
+        """
         session, command = self.sessions[number], self.command
+        end_ns = session.close_ns
+        if self.is_live:
+            end_ns = min(until_ns or self.catchup_end_ns or end_ns, end_ns)
         return DataRequest(
             id=f"{command.run}/{session.label}/{self.shard}/1",
             run=command.run,
@@ -106,7 +112,7 @@ class Plan:
             streams=("bars",),
             symbols=self.symbols,
             start_ns=session.open_ns,
-            end_ns=session.close_ns,
+            end_ns=end_ns,
             interval=command.interval,
             session=session.label,
             shard=self.shard,
@@ -153,16 +159,18 @@ class Plan:
 
     def wall_at(self, ts_ns: int) -> int:
         """Return the wall time at which the tape is at a time; between sessions, at the next."""
+        number = max(self.number_at(ts_ns), 0)
+        if ts_ns > self.closes[number] and number + 1 < len(self.sessions) and not self.is_wall:
+            return self.wall_in(number + 1, int(self.opens[number + 1]))
+        return self.wall_in(number, ts_ns)
+
+    def wall_in(self, number: int, ts_ns: int) -> int:
+        """Return the first wall time at which a session sees a time; see `now_in`."""
         if self.is_wall:
             return ts_ns
-        number = max(self.number_at(ts_ns), 0)
-        session = self.sessions[number]
-        inside = ts_ns - session.open_ns
-        if ts_ns > session.close_ns and number + 1 < len(self.sessions):
-            inside = session.close_ns - session.open_ns
+        tape = self._before[number] + ts_ns - self.sessions[number].open_ns
         above, below = self._speed
-        passed = self._before[number] + inside - self._anchor_tape_ns
-        return self.command.anchor_wall_ns - (-passed) * below // above
+        return self.command.anchor_wall_ns - (self._anchor_tape_ns - tape) * below // above
 
     def clock_ns(self, number: int, wall_ns: int) -> int | None:
         """Return where the clock of session ``number`` is to stand; None before it is to open.
@@ -187,9 +195,7 @@ class Plan:
             return None
         if command.speed == 0:
             return 0
-        tape = self._before[number] + clock_ns - self.sessions[number].open_ns
-        above, below = self._speed
-        return command.anchor_wall_ns - (self._anchor_tape_ns - tape) * below // above
+        return self.wall_in(number, clock_ns)
 
     @cached_property
     def _anchor_tape_ns(self) -> int:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from schemas.records import BarColumns, Coverage, DataRequest, Frame
+from schemas.records import BarColumns, Coverage, DataRequest, Frame, Halt, Ints, Longs
 from streams.buffer import SessionBuffer
+from streams.coverage import Status
 from streams.inbox import Arrival, Clock, Inbox
 from streams.joiner import Joiner, places
 from streams.ledger import Ledger
@@ -16,6 +17,7 @@ from streams.ledgers import Ledgers
 from streams.merge import renumbered
 from streams.plan import Plan
 from streams.tape import Tape
+from streams.watermark import Watermark
 
 __all__ = ["Sessions"]
 
@@ -41,6 +43,8 @@ class Sessions:
         self.asks: list[DataRequest] = []
         self.has_changed = False
         self._buffers: dict[int, SessionBuffer] = {}
+        self._watermarks: dict[int, Watermark] = {}
+        self._halts: dict[str, Halt] = {}
         self._joiner: Joiner | None = None
         self._joined: list[BarColumns] = []
 
@@ -49,6 +53,7 @@ class Sessions:
         self.inbox.forget()
         self.ledgers, self.asks, self.has_changed = Ledgers(), [], False
         self._buffers, self._joiner, self._joined = {}, None, []
+        self._watermarks, self._halts = {}, {}
 
     def recall(self, plan: Plan, tape: Tape, last: Frame, since_open: Sequence[Frame]) -> None:
         """Hold again what was held behind a frame of an earlier owner, as far as frames say it."""
@@ -63,9 +68,30 @@ class Sessions:
                 buffer.released.append(rows)
             if frame.minutes is not None and frame.minutes.session == last.session:
                 self.ledgers.of(plan, tape.number).recall(frame.minutes)
+        if plan.is_live and since_open:
+            self._recall_live(plan, tape)
         if (ledger := self.ledgers.get(tape.number)) is not None:
             for rows in buffer.released:
                 ledger.take(rows, "", is_new=False)
+
+    def _recall_live(self, plan: Plan, tape: Tape) -> None:
+        """Take from the minutes on the tape who is halted."""
+        if plan.command.upkeep:
+            ledger = self.ledgers.of(plan, tape.number)
+            ledger.begin(self.buffer(plan, tape.number).rows())
+            if passed := ledger.grid.expected(tape.clock_ns):
+                halted = ledger.grid.status[:, passed - 1] == Status.HALTED
+                self.watermark(plan, tape.number).halt_again(halted, tape.clock_ns)
+
+    def watermark(self, plan: Plan, number: int) -> Watermark:
+        """Return how far the symbols of a live session have reported."""
+        if number not in self._watermarks:
+            session, streams = plan.sessions[number], plan.command.streams
+            found = Watermark(session, plan.interval_ns, plan.symbols, streams)
+            for halt in self._halts.values():
+                found.halt(halt)
+            self._watermarks[number] = found
+        return self._watermarks[number]
 
     def buffer(self, plan: Plan, number: int) -> SessionBuffer:
         """Return the rows and the coverage of a session."""
@@ -77,6 +103,7 @@ class Sessions:
         """Forget a session that is over; symbols that did not join it begin with the next."""
         self._buffers.pop(number, None)
         self.ledgers.drop(number)
+        self._watermarks.pop(number, None)
         self._joiner = None
 
     def is_complete(self, plan: Plan, number: int) -> bool:
@@ -91,12 +118,22 @@ class Sessions:
         for came in self.inbox.sort(plan, at, self.ledgers.wanted):
             if isinstance(came, Arrival):
                 self._arrive(plan, tape, came)
+            elif isinstance(came.record, Halt):
+                self._halt(plan, tape, came.record)
             elif not self.ledgers.note(plan, came) and isinstance(came.record, Coverage):
                 self._cover(plan, tape, came.record, is_new=came.is_new)
         if self._joiner is not None and self._joiner.is_ready:
             self._join(plan, tape, self._joiner)
 
+    def _halt(self, plan: Plan, tape: Tape, halt: Halt) -> None:
+        if plan.is_live:
+            self.watermark(plan, tape.number).halt(halt)
+            for name in halt.symbols:
+                self._halts[name] = replace(halt, symbols=(name,))
+
     def _arrive(self, plan: Plan, tape: Tape, came: Arrival) -> None:
+        if plan.is_live:
+            self.watermark(plan, came.number).take(came.rows)
         if self._joiner is not None and came.number == tape.number:
             came = replace(came, rows=self._joiner.hold(came.rows))
         if not came.is_late:
@@ -110,9 +147,14 @@ class Sessions:
         last = int(np.searchsorted(plan.opens, coverage.end_ns, "left"))
         for number in range(max(first, tape.number), last):
             buffer = self.buffer(plan, number)
-            buffer.cover(coverage)
             is_open = number == tape.number and tape.phase == "opened"
-            if plan.command.upkeep and buffer.is_covered and not is_open:
+            if plan.is_live:
+                clock_ns = tape.clock_ns if is_open else 0
+                self.watermark(plan, number).cover("bars", coverage, clock_ns)
+            if plan.is_live and (is_open or coverage.start_ns >= plan.catchup_end_ns):
+                continue  # what came before a run that began in mid-session is not in question
+            buffer.cover(coverage)
+            if plan.command.upkeep and buffer.is_covered and not is_open and not plan.is_live:
                 self._load(plan, number, is_new=is_new)
 
     def _load(self, plan: Plan, number: int, *, is_new: bool) -> None:
@@ -142,9 +184,16 @@ class Sessions:
     def ledger_at_open(self, plan: Plan, number: int) -> Ledger | None:
         """Return what is known of the minutes of a session that opens; None: all are there."""
         buffer = self.buffer(plan, number)
-        if plan.command.upkeep and not buffer.is_covered:
+        if plan.command.upkeep and plan.is_live:
+            self.ledgers.of(plan, number).begin(buffer.rows())
+        elif plan.command.upkeep and not buffer.is_covered:
             self.ledgers.of(plan, number).load(buffer.rows(), is_new=False)
         return self.ledgers.get(number)
+
+    def no_trade(self, plan: Plan, number: int, due: Longs, until_ns: int) -> Ints | None:
+        """Return how many symbols had no trade, or were halted, in minutes due; see `Ledgers`."""
+        halted = self.watermark(plan, number).halted() if plan.is_live else None
+        return self.ledgers.no_trade(number, due, until_ns, self.active(plan), halted)
 
     # Symbols that come and go.
 
@@ -156,17 +205,19 @@ class Sessions:
         """Return rows with the symbols numbered as the tape has them now."""
         return rows if self._joiner is None else self._joiner.shown(rows)
 
-    def change(self, plan: Plan, tape: Tape, old: tuple[str, ...]) -> None:
+    def change(self, plan: Plan, tape: Tape, old: tuple[str, ...], until_ns: int = 0) -> None:
         """Have the symbols of a plan from now on instead of ``old``.
 
-        Those that go leave at once. Those that come are asked for; they are in the session that
-        is open when all of it is there.
+        Those that go leave at once. Those that come are asked for, in a live run up to
+        ``until_ns``; they are in the session that is open when all of it is there.
         """
         moved = places(old, plan.symbols)
         for buffer in self._buffers.values():
             buffer.rename(moved, plan.symbols)
         self.ledgers.rename(plan.symbols)
         self.inbox.rename(moved)
+        marks = self._watermarks.items()
+        self._watermarks = {n: mark.renamed(plan.symbols) for n, mark in marks}
         self._joined = [renumbered(rows, moved) for rows in self._joined]
         active = old if self._joiner is None else self._joiner.active
         self._joiner = None
@@ -174,7 +225,7 @@ class Sessions:
         if tape.phase == "opened":
             stay = tuple(name for name in active if name in plan.numbers)
             if stay != plan.symbols:
-                self._joiner = Joiner(plan, tape.number, stay, f"{tape.frame}")
+                self._joiner = Joiner(plan, tape.number, stay, f"{tape.frame}", until_ns)
                 self.asks.append(self._joiner.request)
             first += 1
         added = tuple(name for name in plan.symbols if name not in set(old))
@@ -192,4 +243,5 @@ class Sessions:
         for rows in fresh:
             self.buffer(plan, tape.number).add(rows)
         if plan.command.upkeep:
-            self.ledgers.of(plan, tape.number).join([*late, *fresh], joiner.joining)
+            until_ns = tape.clock_ns if plan.is_live else None
+            self.ledgers.of(plan, tape.number).join([*late, *fresh], joiner.joining, until_ns)

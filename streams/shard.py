@@ -26,6 +26,7 @@ from schemas.records import (
     RawPosition,
     Record,
 )
+from streams import live
 from streams.frames import Slices, cut, mark
 from streams.inbox import Inbox, Rejection
 from streams.intervals import SECOND_NS
@@ -65,6 +66,7 @@ class Shard:
         self._plan: Plan | None = None
         self._command: Command | None = None
         self._version = 0
+        self._is_at_end = True
         self._recovered: tuple[Frame, tuple[Frame, ...]] | None = None
 
     @property
@@ -146,6 +148,8 @@ class Shard:
         plan, tape = self._plan, self.tape
         if plan is None or self.is_idle or self.inbox.is_behind:
             return None
+        if plan.is_live:
+            return live.due_ns(plan, self._held, tape)
         session = plan.sessions[tape.number]
         if tape.phase == "waiting":
             opens_ns = plan.wall_ns(tape.number, session.open_ns)
@@ -158,7 +162,7 @@ class Shard:
         return plan.wall_ns(tape.number, int(ends[at]) if at < len(ends) else session.close_ns)
 
     def advance(
-        self, wall_ns: int, *, may_open: bool = True, may_go: bool = True
+        self, wall_ns: int, *, may_open: bool = True, may_go: bool = True, is_at_end: bool = True
     ) -> Release | None:
         """Return what is to go out now, None where nothing is due.
 
@@ -170,6 +174,8 @@ class Shard:
             Whether the readers are far enough for another session to open.
         may_go
             Whether all that are in lock-step have taken what is out.
+        is_at_end
+            Whether all that the raw topics hold was handed to us: a live run needs to know.
 
         Raises
         ------
@@ -185,7 +191,8 @@ class Shard:
         if command.run != self.tape.run:
             return self._start(plan, wall_ns)
         if before is not None and before.symbols != plan.symbols and not self.is_idle:
-            self._held.change(plan, self.tape, before.symbols)
+            now_ns = plan.now_in(self.tape.number, wall_ns)
+            self._held.change(plan, self.tape, before.symbols, now_ns - now_ns % plan.interval_ns)
         if self.tape.phase == "idle" and self._recovered is not None:
             self._go_on(plan, *self._recovered, wall_ns)
             self._recovered = None
@@ -196,6 +203,7 @@ class Shard:
         self._held.sort_in(plan, self.tape)
         if plan.command.stopped:
             return self._stop(plan)
+        self._is_at_end = is_at_end
         release = self._go(plan, wall_ns, may_open=may_open) if may_go else None
         return release or self._tell(plan)
 
@@ -255,14 +263,17 @@ class Shard:
         The open frame is the last of its release: what comes behind it carries its offset.
         """
         tape, held = self.tape, self._held
-        if plan.clock_ns(tape.number, wall_ns) is None:
-            return []
-        reason = why_incomplete(
-            held.buffer(plan, tape.number),
-            held.ledgers.get(tape.number),
-            wall_ns - tape.progress_ns,
-            plan.command.session_timeout_s,
-        )
+        if plan.is_live:
+            reason = live.why_incomplete(plan, held, tape, wall_ns)
+        elif plan.clock_ns(tape.number, wall_ns) is None:
+            reason = None
+        else:
+            reason = why_incomplete(
+                held.buffer(plan, tape.number),
+                held.ledgers.get(tape.number),
+                wall_ns - tape.progress_ns,
+                plan.command.session_timeout_s,
+            )
         if reason is None:
             return []
         tape.incomplete, tape.reason = bool(reason), reason
@@ -280,6 +291,8 @@ class Shard:
         buffer = held.buffer(plan, tape.number)
         # The wall clock may be set back, and commands come with anchors of other shards' clocks.
         target_ns = max(plan.clock_ns(tape.number, wall_ns) or 0, tape.clock_ns)
+        if plan.is_live:
+            target_ns = live.target_ns(plan, held, tape, wall_ns, is_at_end=self._is_at_end)
         close_ns = plan.sessions[tape.number].close_ns
         until_ns = buffer.bound(target_ns, RELEASE_ROWS)
         ends = plan.expected_ends(tape.number)
@@ -290,17 +303,23 @@ class Shard:
         fresh = buffer.take(until_ns)
         # A clock that is to stand brings late rows no further slice: they make one of their own.
         is_out = held.has_late and plan.command.paused and tape.is_news(plan.command)
-        if len(fresh) == 0 and len(due) == 0 and until_ns < close_ns and not is_out:
+        closes = until_ns == close_ns
+        if plan.is_live:
+            is_out = held.has_late and not plan.command.paused
+            tape.catching_up = live.is_behind(plan, tape, wall_ns, until_ns)
+            is_at_end = self._is_at_end
+            closes = closes and live.may_close(plan, held, tape, wall_ns, is_at_end=is_at_end)
+        if len(fresh) == 0 and len(due) == 0 and not closes and not is_out:
             return None
         frames = self._rows(plan, fresh, due, until_ns)
-        if until_ns == close_ns:
+        if closes:
             held.ledgers.give_up(tape.number)
         frames += self._steps(plan)
-        if until_ns == close_ns and tape.clock_ns < close_ns:
+        if closes and tape.clock_ns < close_ns:
             tape.clock_ns = close_ns
             frames.append(self._frame(plan, "rows"))
         requests: tuple[DataRequest, ...] = ()
-        if until_ns == close_ns:
+        if closes:
             requests = self._close(plan, frames, wall_ns)
             # Readers see the close and the open with one commit if all is there by now.
             if may_open and self.is_waiting and self._held.is_complete(plan, tape.number):
@@ -323,7 +342,7 @@ class Shard:
             until_ns=until_ns,
             symbols=len(active),
             interval_ns=plan.interval_ns,
-            no_trade=self._held.ledgers.no_trade(tape.number, due, until_ns, active),
+            no_trade=self._held.no_trade(plan, tape.number, due, until_ns),
         )
         frames = []
         parts = cut(late, fresh, slices, clock_ns=tape.clock_ns, symbols_bytes=plan.symbols_bytes)
@@ -366,6 +385,9 @@ class Shard:
         """Ask for the session that comes and for those to be prefetched, each once."""
         tape = self.tape
         last = min(tape.number + plan.command.prefetch_sessions, len(plan.sessions) - 1)
+        if plan.is_live:  # nothing is there of what is to come; of what was, if it began behind it
+            began_ns = plan.catchup_end_ns
+            last = tape.number if began_ns > plan.opens[tape.number] else -1
         numbers = range(tape.requested + 1, last + 1)
         tape.requested = max(tape.requested, last)
         return tuple(plan.request(n, n == tape.number) for n in numbers) if plan.symbols else ()

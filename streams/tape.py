@@ -43,6 +43,8 @@ class Tape:
         State and speed as the last frame has them.
     left_out
         Groups in lock-step that are waited for no more.
+    catching_up
+        Whether the clock of a live run is far behind the wall's.
     """
 
     shard: int
@@ -61,6 +63,7 @@ class Tape:
     progress_ns: int = 0
     told: tuple[str, float] = ("", 0.0)
     left_out: tuple[str, ...] = ()
+    catching_up: bool = False
 
     def write(self, event: str, command: Command, **fields: Any) -> Frame:
         """Return the next frame; the numbers move on past it."""
@@ -81,6 +84,7 @@ class Tape:
             incomplete=self.incomplete,
             reason=self.reason,
             left_out=self.left_out,
+            catching_up=self.catching_up,
             **fields,
         )
         self.frame += 1
@@ -109,7 +113,7 @@ class Tape:
         self.clock_ns = last.clock_ns
         self.open_offset = last.open_offset
         self.told = last.state, last.speed
-        self.left_out = last.left_out
+        self.left_out, self.catching_up = last.left_out, last.catching_up
         if last.event != "roll":
             self.incomplete, self.reason = last.incomplete, last.reason
 
