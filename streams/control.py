@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -26,6 +27,7 @@ __all__ = [
     "command_of",
     "is_one_replay",
     "latest_command",
+    "live_of",
     "new_run",
     "send_command",
     "sought_run",
@@ -135,6 +137,31 @@ def command_of(
         historical=settings.historical,
         lockstep=tuple(lockstep),
         lockstep_timeout_s=settings.lockstep_timeout_s,
+        lateness_s=settings.lateness_s,
+        catchup_threshold_s=settings.catchup_threshold_s,
+    )
+
+
+def live_of(command: Command, wall_ns: int, clock_ns: int = 0) -> Command:
+    """Return a command as that of a live run that begins now.
+
+    Parameters
+    ----------
+    command
+        Of a replay, as `command_of` gives it.
+    wall_ns
+        Wall time of now.
+    clock_ns
+        What time it is on the tape then, in a rehearsal, which goes at the command's speed; 0: it
+        goes by the clock on the wall.
+    """
+    speed = (command.speed or 1.0) if clock_ns else 1.0
+    return replace(
+        command,
+        mode="live",
+        speed=speed,
+        anchor_wall_ns=wall_ns,
+        anchor_clock_ns=clock_ns or wall_ns,
     )
 
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from schemas import Command, Frame
 from streams.calendar import sessions_between
-from streams.control import command_of, latest_command, new_run, send_command, sought_run
+from streams.control import latest_command, live_of, send_command, sought_run
 from streams.delivery import FrameReader
 from streams.errors import CommandError, ConfigError
-from streams.kafka import admin, settled_members
-from streams.places import place_of
+from streams.places import place_of, rehearsed
+from streams.selection import sessions_from
 from streams.settings import Settings, load
 from streams.standing import (
     TapeState,
@@ -27,12 +27,11 @@ from streams.standing import (
     counting,
     ends_of,
     is_at,
-    is_over,
     last_of,
     no_run,
     run_that_is_on,
 )
-from streams.topics import Topics
+from streams.starting import NewRun, command_to_start
 
 __all__ = ["Controls"]
 
@@ -139,38 +138,66 @@ class Controls:
             No such calendar, days or symbols.
         """
         settings = self._settings
-        if not symbols:
-            msg = "a run needs symbols: name one or more"
-            raise ConfigError(msg)
         sessions = sessions_between(settings.calendar, start, end, settings.hours)
-        latest = latest_command(settings)
-        frames = [] if latest is None else last_of(self._reader, latest.run)
-        if latest is not None and not (latest.stopped or is_over(self._reader, frames)):
-            msg = f"run {latest.run} is on in namespace {settings.namespace}: stop it first"
-            raise CommandError(msg)
-        topics = Topics(settings.namespace)
-        with admin(settings) as client:
-            groups = {topics.producer, topics.tables, topics.upkeep}
-            there = settled_members(client, groups, ANSWER_S)
-        if not there[topics.producer]:
-            msg = (
-                f"nobody answers requests in namespace {settings.namespace}: start its stack with "
-                "a source (`sessiontape up --source …`)"
-            )
-            raise CommandError(msg)
-        if readers is None:
-            readers = [group for group in (topics.tables, topics.upkeep) if there[group]]
-        has_upkeep = there[topics.upkeep] > 0 if upkeep is None else upkeep
-        names = sorted(set(symbols))
-        plain = command_of(settings, names, sessions, upkeep=has_upkeep, lockstep=lockstep)
-        asked = replace(
-            plain,
-            version=0 if latest is None else latest.version,
-            run=new_run(),
-            readers=tuple(readers),
-            paused=paused,
+        return self._begin(
+            NewRun(symbols, sessions, lockstep, readers, upkeep),
+            lambda command: replace(command, paused=paused, anchor_wall_ns=time.time_ns()),
         )
-        return self._ask(asked, "start", _is_told, anchor_wall_ns=time.time_ns())
+
+    def go_live(
+        self,
+        symbols: Sequence[str],
+        *,
+        streams: Sequence[str] = ("bars",),
+        begin: str | int | None = None,
+        end: str | None = None,
+        lockstep: Sequence[str] = (),
+        readers: Sequence[str] | None = None,
+        upkeep: bool | None = None,
+    ) -> TapeState:
+        """Begin a live run, which goes on by itself: rows are taken as they come.
+
+        Calendar, hours, lateness and the rest are those of the settings.
+
+        Parameters
+        ----------
+        symbols
+            Symbols that are expected to report.
+        streams
+            Streams of the run.
+        begin
+            Of a rehearsal the time or session on the tape that is now, as `seek` takes it; its
+            clock goes at the speed of the settings (``max`` counts as 1). None: the time is that
+            of the wall.
+        end
+            Last session of a rehearsal, YYYY-MM-DD.
+        lockstep, readers, upkeep
+            As those of `start`.
+
+        Raises
+        ------
+        CommandError
+            A run is on, or ``begin`` is no place.
+        BrokerError
+            Workers are coming and going.
+        CalendarError, ConfigError
+            No such calendar, days or symbols.
+        """
+        settings = self._settings
+        clock_ns = 0
+        sessions = sessions_from(settings, time.time_ns())
+        if begin is not None:
+            sessions, clock_ns = rehearsed(settings, begin, end)
+        return self._begin(
+            NewRun(symbols, sessions, lockstep, readers, upkeep, needs_producer=False),
+            lambda command: live_of(
+                replace(command, streams=tuple(streams)), time.time_ns(), clock_ns
+            ),
+        )
+
+    def _begin(self, run: NewRun, at: Callable[[Command], Command]) -> TapeState:
+        command = command_to_start(self._settings, self._reader, run)
+        return self._ask(at(command), "start", _is_told)
 
     def pause(self) -> TapeState:
         """Stop the clock of all shards at the furthest one's; it stands until `resume`.
@@ -184,6 +211,8 @@ class Controls:
         if command.paused:
             msg = f"run {command.run} is paused already: `sessiontape resume` goes on"
             raise CommandError(msg)
+        if command.mode == "live":  # the time goes on; `resume` catches up
+            return self._ask(command, "pause", _is_paused, paused=True)
         anchor = _anchor(command, frames)
         state = self._ask(command, "pause", _is_paused, paused=True, **anchor)
         return state if state.waits_for else self._level(state)
@@ -200,7 +229,8 @@ class Controls:
         if not command.paused:
             msg = f"run {command.run} is not paused"
             raise CommandError(msg)
-        return self._ask(command, "resume", _is_told, paused=False, **_anchor(command, frames))
+        anchor = {} if command.mode == "live" else _anchor(command, frames)
+        return self._ask(command, "resume", _is_told, paused=False, **anchor)
 
     def speed(self, factor: float) -> TapeState:
         """Change the speed: tape seconds a wall second, 0 for as fast as it goes.
@@ -216,6 +246,7 @@ class Controls:
             msg = f"{factor} is no speed: max, or a number above 0"
             raise ConfigError(msg)
         command, frames = self._on()
+        _check_replay(command, "speed")
         return self._ask(command, "speed", _is_told, speed=factor, **_anchor(command, frames))
 
     def step(self, slices: int = 1) -> TapeState:
@@ -232,6 +263,7 @@ class Controls:
             msg = f"{slices} slices are no step: 1 or more"
             raise ConfigError(msg)
         command, frames = self._on()
+        _check_replay(command, "step")
         if not command.paused:
             msg = f"run {command.run} is not paused: `sessiontape pause` first"
             raise CommandError(msg)
@@ -268,6 +300,7 @@ class Controls:
             No run is on, or the place is not within its calendar and end.
         """
         command, _ = self._on()
+        _check_replay(command, "seek")
         session, clock_ns = place_of(command, to)
         return self._ask(
             command,
@@ -350,6 +383,16 @@ class Controls:
             speed=command.speed,
             waits_for=tuple(waits),
         )
+
+
+def _check_replay(command: Command, action: str) -> None:
+    """Check that a run can do what only a replay can."""
+    if command.mode == "live":
+        msg = (
+            f"run {command.run} is live, and {action} is for replays: it goes by its own clock, "
+            "and can only be paused, resumed and stopped"
+        )
+        raise CommandError(msg)
 
 
 def _anchor(command: Command, frames: Sequence[Frame]) -> dict[str, int]:

@@ -43,12 +43,15 @@ class Limits:
         Wait until a request without an answer counts as failed.
     requests
         Requests that may be unanswered at once.
+    live_backoff_ns
+        Wait before the second request in a live run, where a source may know only later.
     """
 
     attempts: int
     backoff_ns: int
     timeout_ns: int
     requests: int
+    live_backoff_ns: int = 2_000_000_000
 
 
 class Sent(NamedTuple):
@@ -103,6 +106,7 @@ class Gaps:
         self._limits = limits
         self._run = ""
         self._interval = "1m"
+        self._backoff_ns = limits.backoff_ns
         self._sessions: dict[str, _Session] = {}
         self._recalled: dict[str, list[Sent]] = {}
 
@@ -116,6 +120,8 @@ class Gaps:
         if frame.run != self._run:
             self._run, self._sessions = frame.run, {}
             self._interval = plan.command.interval
+            limits = self._limits
+            self._backoff_ns = limits.live_backoff_ns if plan.is_live else limits.backoff_ns
         if frame.minutes is not None:
             self._note(plan, frame.minutes, wall_ns)
         if frame.event == "close":
@@ -303,7 +309,7 @@ class Gaps:
         name = f"{self._run}/{label}/{self._shard}/{attempts}"
         dice: int = xxhash.xxh3_64_intdigest(name.encode())
         share = 1.0 + JITTER * dice / 2**64
-        return int(self._limits.backoff_ns * 2 ** (attempts - 1) * share)
+        return int(self._backoff_ns * 2 ** (attempts - 1) * share)
 
 
 def _concerned(minutes: Minutes) -> Minutes:

@@ -84,6 +84,7 @@ class Keeper:
             int(settings.gap_backoff_s * SECOND_NS),
             int(settings.gap_timeout_s * SECOND_NS),
             settings.gap_requests,
+            int(settings.live_gap_backoff_s * SECOND_NS),
         )
         self._gaps = Gaps(shard, limits)
         self._plan: Plan | None = None

@@ -10,8 +10,9 @@ import pandas as pd
 from schemas import Command
 from streams.calendar import Session, sessions_between, zone_of
 from streams.errors import CalendarError, CommandError
+from streams.settings import Settings
 
-__all__ = ["place_of"]
+__all__ = ["place_of", "rehearsed"]
 
 _PLACE = r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?"
 
@@ -24,24 +25,53 @@ def place_of(command: Command, to: str | int) -> tuple[Session, int]:
     CommandError
         It is none, or lies outside the run.
     """
-    at, is_day = _moment(command.calendar, to)
+    return _place(command.calendar, command.hours, command.end, to, f"run {command.run}")
+
+
+def rehearsed(
+    settings: Settings, begin: str | int, end: str | None
+) -> tuple[tuple[Session, ...], int]:
+    """Return the sessions of a rehearsal, and what time it is on the tape when it begins.
+
+    Parameters
+    ----------
+    settings
+        Calendar and hours.
+    begin
+        A session, or a time, as `place_of` takes it.
+    end
+        Last session, YYYY-MM-DD; None for the one of ``begin``.
+
+    Raises
+    ------
+    CommandError
+        ``begin`` is no place, or lies behind the end.
+    CalendarError
+        No such calendar, day or hours.
+    """
+    last = end or _moment(settings.calendar, begin)[0].strftime("%Y-%m-%d")
+    session, clock_ns = _place(settings.calendar, settings.hours, last, begin, "a rehearsal")
+    return sessions_between(settings.calendar, session.label, last, settings.hours), clock_ns
+
+
+def _place(
+    calendar: str, hours: str, end: str, to: str | int, who: str
+) -> tuple[Session, int]:
+    at, is_day = _moment(calendar, to)
     try:
         if is_day:
             label = at.strftime("%Y-%m-%d")
-            (session,) = sessions_between(command.calendar, label, label, command.hours)
-            sessions: Sequence[Session] = (session,)
+            sessions: Sequence[Session] = sessions_between(calendar, label, label, hours)
         else:
             # A session may be labelled by another day than that of its open.
             first = (at - pd.Timedelta(days=2)).strftime("%Y-%m-%d")
-            is_behind = first > command.end
-            days = (command.calendar, first, command.end, command.hours)
-            sessions = () if is_behind else sessions_between(*days)
+            sessions = () if first > end else sessions_between(calendar, first, end, hours)
     except CalendarError as exc:
-        msg = f"run {command.run} can't go to {to}: {exc}"
+        msg = f"{who} can't go to {to}: {exc}"
         raise CommandError(msg) from exc
     found = next((s for s in sessions if is_day or s.close_ns > at.value), None)
-    if found is None or found.label > command.end:
-        msg = f"run {command.run} can't go to {to}: it ends with session {command.end}"
+    if found is None or found.label > end:
+        msg = f"{who} can't go to {to}: it ends with session {end}"
         raise CommandError(msg)
     return found, found.open_ns if is_day else max(at.value, found.open_ns)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -32,7 +33,7 @@ from streams.selection import (
 from streams.settings import Settings
 from streams.tally import Tally
 
-__all__ = ["Progress", "ReplayResult", "group_of", "replay"]
+__all__ = ["Progress", "ReplayResult", "Run", "anchored", "group_of", "replay"]
 
 SILENCE_S = 0.5
 COMMAND_CHECK_S = 1.0
@@ -134,7 +135,7 @@ def replay(
         held.enter_context(stack)
         on_stack(stack)
         check_derived(stack.settings, derived, has_upkeep=stack.has_upkeep)
-        run = _Run(
+        run = Run(
             stack,
             sessions,
             derived,
@@ -147,13 +148,30 @@ def replay(
         return run.play(asked)
 
 
+def anchored(command: Command) -> Command:
+    """Return a command whose clock stands at the first open now."""
+    return replace(command, anchor_wall_ns=time.time_ns())
+
+
 def group_of(settings: Settings) -> str:
     """Return the group under which a replay's own reader commits."""
     return f"{settings.namespace}.replay"
 
 
-class _Run:
-    """One run: command, subscriber, counts."""
+class Run:
+    """One run: command, subscriber, counts.
+
+    Parameters
+    ----------
+    stack
+        The stack that plays it.
+    sessions
+        Its sessions.
+    derived
+        Lengths of derived bars that come into the replica, too.
+    data, on_batch, on_progress
+        Those of `replay`.
+    """
 
     def __init__(
         self,
@@ -172,6 +190,7 @@ class _Run:
         self._on_batch = on_batch
         self._on_progress = on_progress
         self._committed_s = 0.0
+        self._is_ended = threading.Event()
         self._begin(sessions)
 
     def _begin(self, sessions: Sequence[Session]) -> None:
@@ -179,10 +198,21 @@ class _Run:
         self._digest = Digest()
         self._lengths = [session.close_ns - session.open_ns for session in sessions]
 
-    def play(self, command: Command) -> ReplayResult:
+    def end(self) -> None:
+        """Stop the run soon; `play` reads it to its end then. For a signal or another thread."""
+        self._is_ended.set()
+
+    def play(self, command: Command, at: Callable[[Command], Command] = anchored) -> ReplayResult:
         """Send the command and read the tape to the end of its run.
 
         When somebody seeks, another run takes its place: then that is read, from its start.
+
+        Parameters
+        ----------
+        command
+            The command, but for version, run, readers and anchor.
+        at
+            Anchors it, in the moment in which it is sent.
         """
         settings, stack = self._settings, self._stack
         latest = latest_command(settings)
@@ -204,7 +234,8 @@ class _Run:
                     stream.commit()
                     began_s = time.monotonic()
                     if is_first:
-                        send_command(settings, replace(command, anchor_wall_ns=time.time_ns()))
+                        command = at(command)
+                        send_command(settings, command)
                     sought = self._read(stream, command, began_s)
                     elapsed_s = time.monotonic() - began_s
                     with suppress(BrokerError):
@@ -232,7 +263,7 @@ class _Run:
     def _read(self, stream: SessionStream, command: Command, began_s: float) -> Command | None:
         """Read a run to its end, or until a seek puts another in its place: its command."""
         heard_s = asked_s = time.monotonic()
-        is_given_up = False
+        is_given_up = is_stopped = False
         while True:
             for batch in stream.frames(SILENCE_S):
                 now_s = time.monotonic()
@@ -250,12 +281,21 @@ class _Run:
                     is_given_up = True
                     _stop(self._settings, command.run.__eq__)
                 heard_s = now_s
+                is_stopped = is_stopped or self._end(command)
+            is_stopped = is_stopped or self._end(command)
             self._stack.check()
             now_s = time.monotonic()
             if now_s - max(heard_s, asked_s) >= COMMAND_CHECK_S:
                 asked_s = now_s
                 if (sought := self._sought(command)) is not None:
                     return sought
+
+    def _end(self, command: Command) -> bool:
+        """Stop the run if it was asked for; tell whether it was."""
+        if self._is_ended.is_set():
+            _stop(self._settings, command.run.__eq__)
+            return True
+        return False
 
     def _sought(self, command: Command) -> Command | None:
         """Return the command of the run that a seek put in the place of ours, None for none."""

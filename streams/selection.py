@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
+from streams.calendar import Session, sessions_between
 from streams.errors import ConfigError, TopicError
 from streams.intervals import MINUTE_NS, interval_name, interval_ns
 from streams.kafka import check_topics
@@ -11,10 +13,50 @@ from streams.settings import Settings
 from streams.sources import Source, open_source, withheld
 from streams.topics import Topics
 
-__all__ = ["BASE", "check_derived", "derived_of", "opened_sources", "range_of", "symbols_of"]
+__all__ = [
+    "BASE",
+    "check_derived",
+    "derived_of",
+    "is_feed",
+    "is_of_the_past",
+    "opened_sources",
+    "range_of",
+    "sessions_from",
+    "symbols_of",
+]
 
 BASE = "1m"
 """Bars that everything else is made of: they are always played, whatever else is asked for."""
+
+LIVE_DAYS = 366
+"""Days that a run by the clock on the wall may last; then it is over, and another is begun."""
+_PAST = ("playback", "rehearsal")
+_FEEDS = (*_PAST, "alpaca", "coinbase")
+
+
+def is_feed(source: str) -> bool:
+    """Tell whether a source can give rows as they happen: see ``streams.feeds``."""
+    return source.partition(":")[0] in _FEEDS
+
+
+def is_of_the_past(feed: str) -> bool:
+    """Tell whether a feed plays what was, so that the clock of its run is not that of the wall."""
+    return feed.partition(":")[0] in _PAST
+
+
+def sessions_from(settings: Settings, now_ns: int) -> tuple[Session, ...]:
+    """Return the sessions that are not over at a time, as far as a live run may go.
+
+    Raises
+    ------
+    CalendarError
+        No such calendar or hours.
+    """
+    now = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC)
+    first, last = now - timedelta(days=2), now + timedelta(days=LIVE_DAYS)
+    days = (f"{day:%Y-%m-%d}" for day in (first, last))
+    found = sessions_between(settings.calendar, *days, settings.hours)
+    return tuple(session for session in found if session.close_ns > now_ns)
 
 
 def opened_sources(

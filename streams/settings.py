@@ -82,6 +82,15 @@ class Settings(BaseSettings):
     lockstep_timeout_s: float = Field(
         10.0, gt=0, description="Seconds after which a silent reader is left out of lock-step."
     )
+    lateness_s: float = Field(
+        2.0,
+        ge=0,
+        le=3600,
+        description="Seconds behind the end of a minute after which a live tape waits no more.",
+    )
+    catchup_threshold_s: float = Field(
+        30.0, gt=0, description="Seconds behind the wall clock at which a live tape is inactive."
+    )
     prefetch_sessions: int = Field(
         2, ge=0, le=50, description="Sessions asked for ahead of the one that plays."
     )
@@ -108,6 +117,11 @@ class Settings(BaseSettings):
     )
     gap_requests: int = Field(
         4, ge=1, le=1000, description="Gap requests of a shard that may be unanswered at once."
+    )
+    live_gap_backoff_s: float = Field(
+        2.0,
+        gt=0,
+        description="Wait before a gap's second request in a live run; it doubles with each.",
     )
     source_timeout_s: float = Field(
         5.0,

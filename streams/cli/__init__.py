@@ -50,6 +50,17 @@ COMMANDS = {
             "replay --source lean:DIR --withhold 2%@7 --fallback lean:DIR --interval 5m",
         ),
     ),
+    "live": Command(
+        "live",
+        "The tape",
+        "Take rows of a feed as they come, until Ctrl-C.",
+        (
+            "live --source alpaca: --symbols AAPL,MSFT --kinds bars,quotes",
+            "live --source coinbase: --symbols BTC-USD --calendar 24/7 --kinds bars,ticks",
+            "live --source rehearsal:seed=7,drop=0.01:lean:DIR --begin 2013-10-07 --speed 60",
+            "live --symbols AIG,BAC  # rows come by `sessiontape ingest`",
+        ),
+    ),
     "subscribe": Command(
         "subscribe",
         "The tape",

@@ -1,4 +1,4 @@
-"""A stack for one piece of work: the one that runs, a producer beside it, or one of its own."""
+"""A stack for one piece of work: the one that runs, senders beside it, or one of its own."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from streams.local.stack import (
     READY_POLL_S,
     READY_S,
     Stack,
+    feeder_spec,
     producer_spec,
     readers_of,
 )
@@ -31,7 +32,7 @@ Tell = Callable[[str], None]
 
 
 class AttachedStack:
-    """A stack that runs already, with a producer of ours beside it.
+    """A stack that runs already, with senders of ours beside it.
 
     Parameters
     ----------
@@ -39,21 +40,21 @@ class AttachedStack:
         Those of the running stack, its brokers too.
     state
         The running stack.
-    producer
-        The producer, see `producer_spec`.
+    senders
+        The producer, see `producer_spec`, and the feeder, see `feeder_spec`; either may be missing.
     tell
         Told of deaths and restarts.
     """
 
     def __init__(
-        self, settings: Settings, state: StackState, producer: WorkerSpec, tell: Tell
+        self, settings: Settings, state: StackState, senders: Sequence[WorkerSpec], tell: Tell
     ) -> None:
         self.settings = settings
         self.readers = readers_of(settings, list(state.workers))
         self.has_upkeep = "upkeep" in state.workers
         self.partitions = 0
         self._owner = state.owner
-        self._producer = producer
+        self._senders = tuple(senders)
         self._path = state_path(settings.data_dir, f"{settings.namespace}.producer")
         self._state = StackState(
             settings.namespace,
@@ -65,14 +66,16 @@ class AttachedStack:
         self._supervisor = Supervisor(settings, tell, self._processes)
 
     def __enter__(self) -> Self:
-        """Start the producer and wait until requests are given to it."""
+        """Start the senders and wait until requests are given to the producer."""
         self.partitions = check_topics(self.settings, (Topics(self.settings.namespace).session,))
         left = StackState.read(self._path)
         if left is not None and not left.is_live:
             left.end_workers()
         try:
-            self._supervisor.start([self._producer])
-            self._await_ready(self._producer)
+            self._supervisor.start(self._senders)
+            for spec in self._senders:
+                if spec.name == "producer":
+                    self._await_ready(spec)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -84,7 +87,7 @@ class AttachedStack:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop the producer."""
+        """Stop the senders."""
         self._supervisor.stop()
         self._path.unlink(missing_ok=True)
 
@@ -94,7 +97,7 @@ class AttachedStack:
         Raises
         ------
         WorkerError
-            The producer does not stay up.
+            A sender does not stay up.
         SessiontapeError
             The stack went away.
         """
@@ -142,6 +145,7 @@ def a_stack(
     *,
     fallbacks: Sequence[str] = (),
     withhold: str = "",
+    feed: str = "",
     workers: int | None = None,
     partitions: int | None = None,
     upkeep: bool = True,
@@ -149,9 +153,10 @@ def a_stack(
     sink: bool = True,
     tell: Tell = lambda _: None,
 ) -> Stack | AttachedStack:
-    """Return the stack that runs, with a producer of the source beside it, or one of our own.
+    """Return the stack that runs, with senders of the source beside it, or one of our own.
 
-    Enter it: one of our own is started then, and stopped at the end.
+    Enter it: one of our own is started then, and stopped at the end. Without a source there is no
+    producer, without a feed no feeder.
 
     Raises
     ------
@@ -169,6 +174,7 @@ def a_stack(
             source=source,
             fallbacks=fallbacks,
             withhold=withhold,
+            feed=feed,
             partitions=partitions,
             tell=tell,
         )
@@ -192,4 +198,6 @@ def a_stack(
     attached = settings.but(bootstrap_servers=state.bootstrap_servers, data_dir=folder)
     if partitions is not None:
         check_topics(attached, {Topics(attached.namespace).session: partitions})
-    return AttachedStack(attached, state, producer_spec(source, fallbacks, withhold), tell)
+    senders = [feeder_spec(feed)] if feed else []
+    senders += [producer_spec(source, fallbacks, withhold)] if source else []
+    return AttachedStack(attached, state, senders, tell)

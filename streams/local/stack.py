@@ -22,7 +22,7 @@ from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
 from streams.settings import Settings
 from streams.topics import Topics
 
-__all__ = ["Stack", "producer_spec", "readers_of"]
+__all__ = ["Stack", "feeder_spec", "producer_spec", "readers_of"]
 
 READY_S = 60.0
 """Seconds within which all workers have to have taken up their work."""
@@ -45,6 +45,8 @@ class Stack:
         Whether there are the upkeep, the session_data tables and the sink.
     source, fallbacks, withhold
         What a producer answers requests from, see `producer_spec`; no source, no producer.
+    feed
+        URI of the feed that a feeder sends rows of in a live run; empty for no feeder.
     partitions
         Shards of the namespace; None takes those it has, or those of the settings.
     kind
@@ -64,14 +66,16 @@ class Stack:
         source: str = "",
         fallbacks: Sequence[str] = (),
         withhold: str = "",
+        feed: str = "",
         partitions: int | None = None,
         kind: str = "replay",
         tell: Tell = lambda _: None,
     ) -> None:
         self.settings = settings.but(data_dir=settings.data_dir.expanduser().absolute())
         self.partitions = partitions or 0
-        producer = producer_spec(source, fallbacks, withhold) if source else None
-        self._specs = _specs(producer, coordinators, upkeep=upkeep, tables=tables, sink=sink)
+        senders = [feeder_spec(feed)] if feed else []
+        senders += [producer_spec(source, fallbacks, withhold)] if source else []
+        self._specs = _specs(senders, coordinators, upkeep=upkeep, tables=tables, sink=sink)
         self._tell = tell
         self._broker: LocalBroker | None = None
         self._path = state_path(self.settings.data_dir, settings.namespace)
@@ -248,6 +252,8 @@ class Stack:
     def _is_up(self, spec: WorkerSpec, found: Mapping[str, tuple[int, int]]) -> bool:
         """Tell whether a worker has taken up its work, by what can be seen from outside."""
         group = _group(self.settings, spec)
+        if spec.name == "feeder":  # it has nothing to do before a live run begins
+            return True
         if group:
             members, shards = found.get(group, (0, 0))
             wanted = sum(_group(self.settings, other) == group for other in self._specs)
@@ -323,11 +329,16 @@ def producer_spec(source: str, fallbacks: Sequence[str] = (), withhold: str = ""
     return WorkerSpec("producer", tuple(argv))
 
 
+def feeder_spec(feed: str) -> WorkerSpec:
+    """Return the feeder of a feed, see ``streams.feeds``."""
+    return WorkerSpec("feeder", ("streams.feeder", "--source", feed))
+
+
 def _specs(
-    producer: WorkerSpec | None, coordinators: int, *, upkeep: bool, tables: bool, sink: bool
+    senders: Sequence[WorkerSpec], coordinators: int, *, upkeep: bool, tables: bool, sink: bool
 ) -> list[WorkerSpec]:
     """Return the workers in the order in which they are stopped: from the source down."""
-    found = [] if producer is None else [producer]
+    found = [*senders]
     found += [
         WorkerSpec(f"coordinator-{number}", ("streams.coordinator",), 5.0)
         for number in range(1, coordinators + 1)
@@ -342,7 +353,7 @@ def _specs(
 
 
 def _group(settings: Settings, spec: WorkerSpec) -> str:
-    """Return the consumer group whose members show that a worker is up; the sink has none."""
+    """Return the consumer group whose members show that a worker is up; empty where none does."""
     topics = Topics(settings.namespace)
     kind = spec.name.partition("-")[0]
     groups = {

@@ -21,7 +21,7 @@ from streams.local.running import STOP_S, running_stack
 from streams.local.stack import Stack
 from streams.local.state import StackState, state_path
 from streams.local.workers import WorkerError, WorkerSpec, log_path, spawn_worker
-from streams.selection import opened_sources
+from streams.selection import is_feed, opened_sources
 from streams.settings import Settings, load
 from streams.sources import absolute
 
@@ -140,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             source=given.source,
             fallbacks=given.fallback,
             withhold=given.withhold,
+            feed=given.source if is_feed(given.source) else "",
             kind="up",
             tell=log.info,
         )

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from schemas import Bar, BarBlock, Codec, Command, Coverage, DataRequest, Frame, Record
+from schemas import Bar, BarBlock, Codec, Command, Coverage, DataRequest, Frame, Halt, Record
 from schemas.records import BarColumns, Floats
 from streams.errors import DecodeError
 from streams.inbox import Rejection
@@ -265,7 +265,7 @@ def delivered(frames: Sequence[Frame]) -> list[Delivered]:
     return found
 
 
-Sent = Bar | BarBlock | Coverage | DataRequest
+Sent = Bar | BarBlock | Coverage | DataRequest | Halt
 
 
 class Stage:
