@@ -99,25 +99,38 @@ class Outbox:
     def send(self, answered: Answered, topic: str, value: bytes, key: str, **where: Any) -> None:
         """Hand a message to the client; wait for room; raise DeliveryError when one has failed."""
         answered.sent += 1
-        answered.open += 1
-        while True:
-            try:
-                self._client.produce(
-                    topic, value, key.encode(), on_delivery=answered.report, **where
-                )
-            except BufferError:  # the queue is full: the broker sets the pace
-                self._client.poll(POLL_S)
-                self._check()
-                if self._stop.is_set():  # the answer stays incomplete
-                    answered.open -= 1
-                    return
-            except KafkaException as exc:
-                answered.open -= 1
-                answered.fail(exc.args[0].str())
-                self._check()
-            else:
-                self._client.poll(0)
+        while not self._put(answered, topic, value, key, where):
+            self._client.poll(POLL_S)  # the queue is full: the broker sets the pace
+            self._check()
+            if self._stop.is_set():  # the answer stays incomplete
                 return
+
+    def offer(self, answered: Answered, topic: str, value: bytes, key: str, **where: Any) -> bool:
+        """Hand a message to the client; return False if its queue has no room for it now.
+
+        Raises
+        ------
+        DeliveryError
+            The client can't take it.
+        """
+        is_taken = self._put(answered, topic, value, key, where)
+        answered.sent += is_taken
+        return is_taken
+
+    def _put(
+        self, answered: Answered, topic: str, value: bytes, key: str, where: Mapping[str, Any]
+    ) -> bool:
+        try:
+            self._client.produce(topic, value, key.encode(), on_delivery=answered.report, **where)
+        except BufferError:
+            return False
+        except KafkaException as exc:
+            answered.fail(exc.args[0].str())
+            self._check()
+        else:
+            answered.open += 1
+            self._client.poll(0)
+        return True
 
     def settle(self, wait_s: float = 0.0) -> list[TopicPartition]:
         """Return what can be committed: the positions of acknowledged answers, in their order.

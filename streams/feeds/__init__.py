@@ -1,5 +1,38 @@
-"""Feeds: where rows come from as they happen; one file a vendor."""
+"""Feeds: where rows come from as they happen, found by URI; one file a vendor.
 
+``open_feed`` takes one of
+
+=====================================  ============================================================
+``playback:SOURCE``                    any source, played on the clock of the run
+=====================================  ============================================================
+
+See ``streams.sources`` for the sources.
+"""
+
+from __future__ import annotations
+
+from streams.errors import ConfigError
+from streams.feeds.playback import Playback
 from streams.feeds.protocol import Clock, Event, Feed, Heard, Lost, Regained
+from streams.sources import open_source
 
-__all__ = ["Clock", "Event", "Feed", "Heard", "Lost", "Regained"]
+__all__ = ["Clock", "Event", "Feed", "Heard", "Lost", "Regained", "open_feed"]
+
+FORMS = "playback:SOURCE"
+
+
+def open_feed(uri: str) -> Feed:
+    """Return the feed at ``uri``.
+
+    Raises
+    ------
+    ConfigError
+        No such form, or an option that is none.
+    SourceError
+        What it plays is not there, or is none of that kind.
+    """
+    scheme, colon, rest = uri.partition(":")
+    if colon and scheme == "playback":
+        return Playback(open_source(rest))
+    msg = f"{uri!r} is no feed: write {FORMS}"
+    raise ConfigError(msg)

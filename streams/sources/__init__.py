@@ -11,6 +11,7 @@
 ``parquet:PATH[?key=value&…]``         a Parquet file, or a folder of them; same keys
 ``clickhouse:WHERE[?key=value&…]``     a DSN (``http://user:password@host:port/database``) or a
                                        chDB folder; keys: database, table
+``playback:SOURCE``                    the source itself: a feed plays it, see ``streams.feeds``
 =====================================  ============================================================
 
 Options follow the first ``?`` and are joined by ``&``; a synthetic market has nothing else, so
@@ -64,6 +65,8 @@ FORMS = (
 def absolute(uri: str) -> str:
     """Return the URI of a source with its path made absolute: it means the same from anywhere."""
     scheme, colon, rest = uri.partition(":")
+    if scheme == "playback":
+        return f"{scheme}{colon}{absolute(rest)}"
     place, mark, options = rest.partition("?")
     is_path = scheme in ("lean", "csv", "parquet") or (scheme == "clickhouse" and "//" not in place)
     if not (is_path and place):
@@ -83,6 +86,8 @@ def open_source(uri: str) -> Source:
     """
     scheme, colon, rest = uri.partition(":")
     place, _, options = rest.partition("?")
+    if colon and scheme == "playback":
+        return open_source(rest)
     if colon and scheme == "synthetic":
         return SyntheticSource.open(rest)
     if not (colon and place and scheme in ("lean", "csv", "parquet", "clickhouse")):

@@ -8,10 +8,10 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from schemas.records import BarBlock, Minutes, QuoteBlock, TickBlock
+from schemas.records import BarBlock, Ints, Minutes, QuoteBlock, TickBlock
 from streams.topics import MESSAGE_BYTES
 
-__all__ = ["Packer", "minute_lists", "symbol_lists"]
+__all__ = ["Packer", "joined", "minute_lists", "symbol_lists"]
 
 B = TypeVar("B", BarBlock, QuoteBlock, TickBlock)
 
@@ -78,7 +78,8 @@ class Packer(Generic[B]):
 
     def _out(self) -> B:
         names: dict[str, Any] = {**self._names, "block": self._first + self.blocks}
-        block = _changed(_join(self._held), names)
+        held: B = joined(self._held)
+        block = _changed(held, names)
         self.blocks += 1
         self.rows += len(block)
         self._held, self._bytes = [], 0
@@ -123,21 +124,35 @@ def _part(block: B, rows: slice) -> B:
     return _changed(part, {"symbols": symbols, "symbol": place[part.symbol]})
 
 
-def _join(blocks: list[B]) -> B:
+def joined(blocks: Sequence[Any]) -> Any:
+    """Return blocks of one kind, at least one, as one; symbols and conditions are listed once."""
     first = blocks[0]
     if len(blocks) == 1:
         return first
+    names = [block.symbols for block in blocks]
+    lists: dict[str, Any] = {}
+    lists["symbols"], lists["symbol"] = _listed(names, [block.symbol for block in blocks])
+    if isinstance(first, TickBlock):
+        names = [block.conditions for block in blocks]
+        columns = [block.condition for block in blocks]
+        lists["conditions"], lists["condition"] = _listed(names, columns)
+    rest = [name for name in first.columns if name not in lists]
+    return _changed(
+        first, lists | {n: np.concatenate([getattr(b, n) for b in blocks]) for n in rest}
+    )
+
+
+def _listed(
+    names: Sequence[tuple[str, ...]], columns: Sequence[Ints]
+) -> tuple[tuple[str, ...], Ints]:
+    """Return one list for several, and the columns that count in them as one that counts in it."""
     place: dict[str, int] = {}
-    indexes = []
-    for block in blocks:
-        own = [place.setdefault(symbol, len(place)) for symbol in block.symbols]
-        indexes.append(np.array(own, np.int32)[block.symbol])
-    columns = {
-        name: np.concatenate([getattr(block, name) for block in blocks])
-        for name in first.columns
-        if name != "symbol"
-    }
-    return _changed(first, {**columns, "symbols": tuple(place), "symbol": np.concatenate(indexes)})
+    found = []
+    for own, column in zip(names, columns, strict=True):
+        # Of ticks without conditions there may be no list to count in.
+        index = np.array([place.setdefault(name, len(place)) for name in own], np.int32)
+        found.append(index[column] if own else column)
+    return tuple(place), np.concatenate(found)
 
 
 def symbol_lists(symbols: Sequence[str]) -> Iterator[tuple[str, ...]]:
