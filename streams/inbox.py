@@ -282,6 +282,8 @@ class Inbox:
         request = came.block.request
         reasons = list(_reasons(came.block, rows, number, plan, at))
         if request and (wanted := is_wanted(request, rows)) is not None:
+            if plan.is_live:  # what was asked for came by itself meanwhile: a repeat
+                stays &= wanted
             reasons.append((f"no minute that is missing, and {request} asks for", ~wanted))
         for reason, mask in reasons:
             bad = mask & stays

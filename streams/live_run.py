@@ -85,7 +85,7 @@ def live(
     SessiontapeError
         Another run goes in this namespace, or a part of the stack does not stay up.
     """
-    names, begin, end = _selected(settings, source, fallbacks, symbols, begin, end)
+    names, begin, end = _selected(settings, source, fallbacks, symbols, (begin, end))
     clock_ns = 0
     sessions = sessions_from(settings, time.time_ns()) if begin is None else ()
     if begin is not None:
@@ -101,20 +101,19 @@ def live(
     )
     with ExitStack() as held:
         held.enter_context(locked(settings.data_dir, f"{settings.namespace}.replay", busy))
-        stack = held.enter_context(
-            a_stack(
-                settings,
-                source,
-                fallbacks=fallbacks,
-                feed=source,
-                workers=workers,
-                partitions=partitions,
-                upkeep=upkeep,
-                tables=tables,
-                sink=sink,
-                tell=tell,
-            )
+        stack = a_stack(
+            settings,
+            source,
+            fallbacks=fallbacks,
+            feed=source,
+            workers=workers,
+            partitions=partitions,
+            upkeep=upkeep,
+            tables=tables,
+            sink=sink,
+            tell=tell,
         )
+        held.enter_context(stack)
         check_derived(stack.settings, derived, has_upkeep=stack.has_upkeep)
         run = Run(
             stack,
@@ -134,10 +133,10 @@ def _selected(
     source: str,
     fallbacks: Sequence[str],
     symbols: Sequence[str] | None,
-    begin: str | None,
-    end: str | None,
+    span: tuple[str | None, str | None],
 ) -> tuple[tuple[str, ...], str | None, str | None]:
     """Return the symbols, and of a feed that plays what was its begin and end."""
+    begin, end = span
     if not source:
         if not symbols:
             msg = "without a --source the symbols that are to come have to be named: --symbols"

@@ -54,9 +54,7 @@ def rehearsed(
     return sessions_between(settings.calendar, session.label, last, settings.hours), clock_ns
 
 
-def _place(
-    calendar: str, hours: str, end: str, to: str | int, who: str
-) -> tuple[Session, int]:
+def _place(calendar: str, hours: str, end: str, to: str | int, who: str) -> tuple[Session, int]:
     at, is_day = _moment(calendar, to)
     try:
         if is_day:

@@ -54,8 +54,8 @@ def sessions_from(settings: Settings, now_ns: int) -> tuple[Session, ...]:
     """
     now = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC)
     first, last = now - timedelta(days=2), now + timedelta(days=LIVE_DAYS)
-    days = (f"{day:%Y-%m-%d}" for day in (first, last))
-    found = sessions_between(settings.calendar, *days, settings.hours)
+    start, end = f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}"
+    found = sessions_between(settings.calendar, start, end, settings.hours)
     return tuple(session for session in found if session.close_ns > now_ns)
 
 

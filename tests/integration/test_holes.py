@@ -56,9 +56,7 @@ async def test_an_owner_goes_on_over_marks_and_stops_at_a_hole(settings: Setting
     async def tidy(*_: int) -> None:
         return None
 
-    owner = Owner(
-        settings, 0, 1, readers_at=lambda *_: 0, is_at_end=lambda _: True, tidy=tidy
-    )
+    owner = Owner(settings, 0, 1, readers_at=lambda *_: 0, is_at_end=lambda _: True, tidy=tidy)
     running = asyncio.create_task(owner.run())
     try:
         await owner.take(0, MESSAGE)
@@ -79,9 +77,7 @@ async def test_who_waits_for_an_owner_that_is_closed_is_let_go(settings: Setting
     async def tidy(*_: int) -> None:
         return None
 
-    owner = Owner(
-        settings, 0, 1, readers_at=lambda *_: 0, is_at_end=lambda _: True, tidy=tidy
-    )
+    owner = Owner(settings, 0, 1, readers_at=lambda *_: 0, is_at_end=lambda _: True, tidy=tidy)
     waiting = asyncio.create_task(owner.take(0, MESSAGE))
     owner.close()
     await asyncio.wait_for(waiting, 5)

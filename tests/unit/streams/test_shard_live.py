@@ -215,9 +215,7 @@ def test_without_an_answer_it_opens_incomplete_after_a_while() -> None:
     assert at(stage, 156.9) == []
     opened = at(stage, 157)[0]
     assert opened.incomplete
-    assert opened.reason == (
-        "nothing came for 7 s; no coverage of AA, BB, CC before the run began"
-    )
+    assert opened.reason == ("nothing came for 7 s; no coverage of AA, BB, CC before the run began")
 
 
 def test_a_clock_that_is_far_behind_says_so() -> None:
