@@ -18,8 +18,7 @@ from streams.calendar import sessions_between
 from streams.control import latest_command, live_of, send_command, sought_run
 from streams.delivery import FrameReader
 from streams.errors import CommandError, ConfigError
-from streams.places import place_of, rehearsed
-from streams.selection import sessions_from
+from streams.places import live_sessions, place_of
 from streams.settings import Settings, load
 from streams.standing import (
     TapeState,
@@ -183,11 +182,7 @@ class Controls:
         CalendarError, ConfigError
             No such calendar, days or symbols.
         """
-        settings = self._settings
-        clock_ns = 0
-        sessions = sessions_from(settings, time.time_ns())
-        if begin is not None:
-            sessions, clock_ns = rehearsed(settings, begin, end)
+        sessions, clock_ns = live_sessions(self._settings, begin, end)
         return self._begin(
             NewRun(symbols, sessions, lockstep, readers, upkeep, needs_producer=False),
             lambda command: live_of(

@@ -281,9 +281,10 @@ class Inbox:
         stays = (came.offsets >= self._seen_before) | (ready > at.clock_ns)
         request = came.block.request
         reasons = list(_reasons(came.block, rows, number, plan, at))
-        if request and (wanted := is_wanted(request, rows)) is not None:
-            if plan.is_live:  # what was asked for came by itself meanwhile: a repeat
-                stays &= wanted
+        wanted = is_wanted(request, rows) if request else None
+        if wanted is not None and plan.is_live:  # what was asked for may have come by itself
+            stays &= wanted
+        elif wanted is not None:
             reasons.append((f"no minute that is missing, and {request} asks for", ~wanted))
         for reason, mask in reasons:
             bad = mask & stays

@@ -10,22 +10,13 @@ from dataclasses import replace
 from schemas import Command
 from streams.client import Batch, SessionData
 from streams.control import command_of, live_of
-from streams.errors import ConfigError
 from streams.feeds import open_feed
 from streams.local.attach import a_stack
 from streams.local.state import locked
 from streams.outcome import Progress, ReplayResult
-from streams.places import rehearsed
+from streams.places import live_sessions
 from streams.replay import Run
-from streams.selection import (
-    check_derived,
-    derived_of,
-    is_of_the_past,
-    opened_sources,
-    range_of,
-    sessions_from,
-    symbols_of,
-)
+from streams.selection import check_derived, derived_of, live_selection
 from streams.settings import Settings
 
 __all__ = ["live"]
@@ -85,11 +76,10 @@ def live(
     SessiontapeError
         Another run goes in this namespace, or a part of the stack does not stay up.
     """
-    names, begin, end = _selected(settings, source, fallbacks, symbols, (begin, end))
-    clock_ns = 0
-    sessions = sessions_from(settings, time.time_ns()) if begin is None else ()
-    if begin is not None:
-        sessions, clock_ns = rehearsed(settings, begin, end)
+    chosen = live_selection(settings, source, fallbacks, symbols, (begin, end))
+    if source:
+        open_feed(source)  # the feeder opens it again; here it is only held to be right
+    sessions, clock_ns = live_sessions(settings, chosen.begin, chosen.end)
     derived = derived_of(intervals, has_upkeep=upkeep)
     settings = settings.but(derived_intervals=",".join({*settings.derived, *derived}))
 
@@ -125,32 +115,4 @@ def live(
         )
         on_run(run)
         has_upkeep = upkeep and stack.has_upkeep
-        return run.play(command_of(settings, names, sessions, upkeep=has_upkeep), now)
-
-
-def _selected(
-    settings: Settings,
-    source: str,
-    fallbacks: Sequence[str],
-    symbols: Sequence[str] | None,
-    span: tuple[str | None, str | None],
-) -> tuple[tuple[str, ...], str | None, str | None]:
-    """Return the symbols, and of a feed that plays what was its begin and end."""
-    begin, end = span
-    if not source:
-        if not symbols:
-            msg = "without a --source the symbols that are to come have to be named: --symbols"
-            raise ConfigError(msg)
-        return tuple(sorted(set(symbols))), begin, end
-    open_feed(source)
-    opened, others = opened_sources(settings, source, fallbacks)
-    if is_of_the_past(source):
-        first, last = range_of(opened, source, begin and begin.partition("T")[0], end)
-        return symbols_of(opened, source, symbols, others), begin or first, end or last
-    if begin or end:
-        msg = f"{source} goes by the clock on the wall: --begin and --end are for what is rehearsed"
-        raise ConfigError(msg)
-    if not symbols:
-        msg = f"{source} does not say which symbols: name them by --symbols"
-        raise ConfigError(msg)
-    return tuple(sorted(set(symbols))), None, None
+        return run.play(command_of(settings, chosen.symbols, sessions, upkeep=has_upkeep), now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import UTC
 
 import pandas as pd
 
@@ -12,7 +13,10 @@ from streams.calendar import Session, sessions_between, zone_of
 from streams.errors import CalendarError, CommandError
 from streams.settings import Settings
 
-__all__ = ["place_of", "rehearsed"]
+__all__ = ["live_sessions", "place_of"]
+
+LIVE_DAYS = 366
+"""Days that a run by the clock on the wall may last; then it is over, and another is begun."""
 
 _PLACE = r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?"
 
@@ -28,19 +32,20 @@ def place_of(command: Command, to: str | int) -> tuple[Session, int]:
     return _place(command.calendar, command.hours, command.end, to, f"run {command.run}")
 
 
-def rehearsed(
-    settings: Settings, begin: str | int, end: str | None
+def live_sessions(
+    settings: Settings, begin: str | int | None = None, end: str | None = None
 ) -> tuple[tuple[Session, ...], int]:
-    """Return the sessions of a rehearsal, and what time it is on the tape when it begins.
+    """Return the sessions of a live run, and of a rehearsal what time it is on its tape first.
 
     Parameters
     ----------
     settings
         Calendar and hours.
     begin
-        A session, or a time, as `place_of` takes it.
+        Of a rehearsal the session or time at which it begins, as `place_of` takes it; None: the
+        run goes by the clock on the wall, from the session of now on.
     end
-        Last session, YYYY-MM-DD; None for the one of ``begin``.
+        Last session of a rehearsal, YYYY-MM-DD; None for the one of ``begin``.
 
     Raises
     ------
@@ -49,9 +54,17 @@ def rehearsed(
     CalendarError
         No such calendar, day or hours.
     """
-    last = end or _moment(settings.calendar, begin)[0].strftime("%Y-%m-%d")
-    session, clock_ns = _place(settings.calendar, settings.hours, last, begin, "a rehearsal")
-    return sessions_between(settings.calendar, session.label, last, settings.hours), clock_ns
+    calendar, hours = settings.calendar, settings.hours
+    if begin is None:
+        now = pd.Timestamp.now(UTC)
+        first, last = (
+            (now + pd.Timedelta(days=days)).strftime("%Y-%m-%d") for days in (-2, LIVE_DAYS)
+        )
+        found = sessions_between(calendar, first, last, hours)
+        return tuple(session for session in found if session.close_ns > now.value), 0
+    end = end or _moment(calendar, begin)[0].strftime("%Y-%m-%d")
+    session, clock_ns = _place(calendar, hours, end, begin, "a rehearsal")
+    return sessions_between(calendar, session.label, end, hours), clock_ns
 
 
 def _place(calendar: str, hours: str, end: str, to: str | int, who: str) -> tuple[Session, int]:

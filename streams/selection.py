@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 
-from streams.calendar import Session, sessions_between
 from streams.errors import ConfigError, TopicError
 from streams.intervals import MINUTE_NS, interval_name, interval_ns
 from streams.kafka import check_topics
@@ -15,21 +14,20 @@ from streams.topics import Topics
 
 __all__ = [
     "BASE",
+    "LiveSelection",
     "check_derived",
     "derived_of",
     "is_feed",
     "is_of_the_past",
+    "live_selection",
     "opened_sources",
     "range_of",
-    "sessions_from",
     "symbols_of",
 ]
 
 BASE = "1m"
 """Bars that everything else is made of: they are always played, whatever else is asked for."""
 
-LIVE_DAYS = 366
-"""Days that a run by the clock on the wall may last; then it is over, and another is begun."""
 _PAST = ("playback", "rehearsal")
 _FEEDS = (*_PAST, "alpaca", "coinbase")
 
@@ -44,19 +42,52 @@ def is_of_the_past(feed: str) -> bool:
     return feed.partition(":")[0] in _PAST
 
 
-def sessions_from(settings: Settings, now_ns: int) -> tuple[Session, ...]:
-    """Return the sessions that are not over at a time, as far as a live run may go.
+@dataclass(frozen=True, slots=True)
+class LiveSelection:
+    """What a live run is to take.
+
+    Attributes
+    ----------
+    symbols
+        Symbols that are expected to report, sorted.
+    begin, end
+        Of a feed that plays what was: the session or time at which it begins, and its last
+        session; else None.
+    """
+
+    symbols: tuple[str, ...]
+    begin: str | None
+    end: str | None
+
+
+def live_selection(
+    settings: Settings,
+    source: str,
+    fallbacks: Sequence[str],
+    symbols: Sequence[str] | None,
+    span: tuple[str | None, str | None],
+) -> LiveSelection:
+    """Return what a live run is to take of a feed; ``span`` is its begin and end, where given.
 
     Raises
     ------
-    CalendarError
-        No such calendar or hours.
+    ConfigError, SourceError
+        Symbols have to be named, there is no such source, or it has no begin and end.
     """
-    now = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC)
-    first, last = now - timedelta(days=2), now + timedelta(days=LIVE_DAYS)
-    start, end = f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}"
-    found = sessions_between(settings.calendar, start, end, settings.hours)
-    return tuple(session for session in found if session.close_ns > now_ns)
+    begin, end = span
+    named = tuple(sorted(set(symbols or ())))
+    is_past = is_of_the_past(source)
+    if not named and not is_past:
+        msg = f"{source or 'a run without a --source'} can't say which symbols: name them"
+        raise ConfigError(msg)
+    if (begin or end) and source and not is_past:
+        msg = f"{source} goes by the clock on the wall: a begin and an end are for rehearsals"
+        raise ConfigError(msg)
+    if not is_past:
+        return LiveSelection(named, begin, end)
+    opened, others = opened_sources(settings, source, fallbacks)
+    first, last = range_of(opened, source, begin and begin.partition("T")[0], end)
+    return LiveSelection(symbols_of(opened, source, symbols, others), begin or first, end or last)
 
 
 def opened_sources(

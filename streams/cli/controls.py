@@ -32,6 +32,7 @@ def start(
     prefetch: bool = True,
     paused: Annotated[bool, Parameter(negative="")] = False,
     lockstep: str | None = None,
+    live: Annotated[bool, Parameter(negative="")] = False,
     namespace: Namespace = None,
     json: Json = False,
 ) -> int:
@@ -63,6 +64,9 @@ def start(
         Let the clock stand until `sessiontape resume`.
     lockstep
         Consumer groups, with commas between, that the clock waits for behind each slice.
+    live
+        Take rows as they come, of a stack whose source is a feed; start may be a time of what a
+        playback or a rehearsal plays.
     """
     from streams.local.start import start_run
 
@@ -76,7 +80,13 @@ def start(
         prefetch_sessions=None if prefetch else 0,
     )
     found = start_run(
-        settings, names(symbols), start, end, paused=paused, lockstep=names(lockstep) or ()
+        settings,
+        names(symbols),
+        start,
+        end,
+        paused=paused,
+        lockstep=names(lockstep) or (),
+        live=live,
     )
     return _show(found, is_json=json)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streams.controls import Controls
-from streams.errors import SessiontapeError
+from streams.errors import ConfigError, SessiontapeError
 from streams.local.running import running_stack
 from streams.local.stack import readers_of
-from streams.selection import opened_sources, range_of, symbols_of
+from streams.selection import is_feed, live_selection, opened_sources, range_of, symbols_of
 from streams.settings import Settings
 from streams.standing import TapeState
 
@@ -23,6 +23,8 @@ def start_run(
     *,
     paused: bool = False,
     lockstep: Sequence[str] = (),
+    streams: Sequence[str] = ("bars",),
+    live: bool = False,
 ) -> TapeState:
     """Begin a run; what is not given is that of the stack's source.
 
@@ -38,6 +40,11 @@ def start_run(
         Whether the clock stands until it is resumed.
     lockstep
         Consumer groups that the clock waits for behind each slice.
+    streams
+        Streams of the run.
+    live
+        Whether rows are taken as they come, from a stack whose source is a feed: of one that plays
+        what was ``start`` may be a time, of others there is neither start nor end.
 
     Raises
     ------
@@ -64,10 +71,29 @@ def start_run(
             "down`, and start it by `sessiontape up --source …`"
         )
         raise SessiontapeError(msg)
+    connected = settings.but(bootstrap_servers=state.bootstrap_servers)
+    has_upkeep, readers = "upkeep" in state.workers, readers_of(settings, list(state.workers))
+    if live:
+        if not is_feed(state.source):
+            msg = (
+                f"{state.source} gives nothing as it happens: `sessiontape up --source "
+                f"playback:{state.source}` plays it so"
+            )
+            raise ConfigError(msg)
+        chosen = live_selection(settings, state.source, state.fallbacks, symbols, (start, end))
+        with Controls(settings=connected) as controls:
+            return controls.go_live(
+                chosen.symbols,
+                streams=streams,
+                begin=chosen.begin,
+                end=chosen.end,
+                lockstep=lockstep,
+                readers=readers,
+                upkeep=has_upkeep,
+            )
     source, others = opened_sources(settings, state.source, state.fallbacks)
     names = symbols_of(source, state.source, symbols, others)
     first, last = range_of(source, state.source, start, end)
-    connected = settings.but(bootstrap_servers=state.bootstrap_servers)
     with Controls(settings=connected) as controls:
         return controls.start(
             names,
@@ -75,6 +101,6 @@ def start_run(
             last,
             paused=paused,
             lockstep=lockstep,
-            readers=readers_of(settings, list(state.workers)),
-            upkeep="upkeep" in state.workers,
+            readers=readers,
+            upkeep=has_upkeep,
         )
