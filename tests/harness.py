@@ -132,6 +132,7 @@ class Tape:
             "broker_session_timeout_s": self.settings.broker_session_timeout_s,
             "flush_interval_ms": self.settings.flush_interval_ms,
             "gap_timeout_s": self.settings.gap_timeout_s,
+            "live_gap_backoff_s": self.settings.live_gap_backoff_s,
             "derived_intervals": self.settings.derived_intervals,
             "source_timeout_s": self.settings.source_timeout_s,
             "calendar": self.settings.calendar,
@@ -157,6 +158,9 @@ class Tape:
     def producer(self, *more: str, **how: bool) -> Worker:
         argv = ("streams.producer", "--source", self.source, *more)
         return self.worker("producer", *argv, **how)
+
+    def feeder(self, **how: bool) -> Worker:
+        return self.worker("feeder", "streams.feeder", "--source", self.source, **how)
 
     def upkeep(self, name: str = "upkeep", **how: bool) -> Worker:
         return self.worker(name, "streams.upkeep", **how)
@@ -191,6 +195,12 @@ class Tape:
         self.version += 1
         self._command = Command(**(kept | changes | {"version": self.version}))
         send_command(self.settings, self._command)
+        return self._command
+
+    @property
+    def desired(self) -> Command:
+        """The command that counts."""
+        assert self._command is not None
         return self._command
 
     def full_speed(self) -> None:
