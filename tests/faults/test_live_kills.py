@@ -7,7 +7,8 @@ says when is not the same in two runs; what it says in the end is.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ def test_whoever_dies_in_a_live_run_each_row_is_out_in_the_end(
         go_live(tape)
         for _ in kills(tape, own, workers):
             ends = tape.ends()
-            tape.until(lambda ends=ends: tape.rows_since(ends) > 20, "rows behind the kill")
+            tape.until(partial(came_since, tape, ends), "rows behind the kill")
             assert not tape.ended(), "the run was too short for its kills"
         wall_ns = time.time_ns()
         now_ns = plan_of(tape.desired, 0, SHARDS).now_ns(wall_ns)
@@ -102,6 +103,10 @@ def test_whoever_dies_in_a_live_run_each_row_is_out_in_the_end(
     for symbol in tape.symbols:
         closes = {row.ts_ns: row.close for row in last.values() if row.symbol == symbol}
         assert table[f"symbols/{symbol}"]["close"] == closes[max(closes)]
+
+
+def came_since(tape: Tape, ends: Mapping[int, int]) -> bool:
+    return tape.rows_since(ends) > 20
 
 
 def check(tape: Tape) -> None:
