@@ -11,7 +11,15 @@ from streams.settings import Settings
 from streams.sources import Source, open_source, withheld
 from streams.topics import Topics
 
-__all__ = ["BASE", "check_derived", "derived_of", "opened_sources", "range_of", "symbols_of"]
+__all__ = [
+    "BASE",
+    "check_derived",
+    "check_streams",
+    "derived_of",
+    "opened_sources",
+    "range_of",
+    "symbols_of",
+]
 
 BASE = "1m"
 """Bars that everything else is made of: they are always played, whatever else is asked for."""
@@ -67,6 +75,20 @@ def symbols_of(
         msg = f"{uri} has no {lacking}; it has {few}"
         raise ConfigError(msg)
     return tuple(sorted(set(symbols)))
+
+
+def check_streams(source: Source, uri: str, streams: Sequence[str]) -> None:
+    """Check that a source has some kinds of rows, as far as it says what it has.
+
+    Raises
+    ------
+    ConfigError
+        It has not.
+    """
+    known: Sequence[str] = getattr(source, "streams", streams)
+    if lacking := [stream for stream in streams if stream not in known]:
+        msg = f"{uri} has no {' and no '.join(lacking)}; it has {', '.join(known)}"
+        raise ConfigError(msg)
 
 
 def range_of(source: Source, uri: str, start: str | None, end: str | None) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from streams.controls import Controls
 from streams.errors import SessiontapeError
 from streams.local.running import running_stack
 from streams.local.stack import readers_of
-from streams.selection import opened_sources, range_of, symbols_of
+from streams.selection import check_streams, opened_sources, range_of, symbols_of
 from streams.settings import Settings
 from streams.standing import TapeState
 
@@ -21,6 +21,7 @@ def start_run(
     start: str | None,
     end: str | None,
     *,
+    streams: Sequence[str] = ("bars",),
     paused: bool = False,
     lockstep: Sequence[str] = (),
 ) -> TapeState:
@@ -34,6 +35,8 @@ def start_run(
         Symbols; None for all of the source.
     start, end
         First and last session, YYYY-MM-DD, both inclusive; None for those of the source.
+    streams
+        Kinds of rows that are played: bars, quotes, ticks.
     paused
         Whether the clock stands until it is resumed.
     lockstep
@@ -65,6 +68,7 @@ def start_run(
         )
         raise SessiontapeError(msg)
     source, others = opened_sources(settings, state.source, state.fallbacks)
+    check_streams(source, state.source, streams)
     names = symbols_of(source, state.source, symbols, others)
     first, last = range_of(source, state.source, start, end)
     connected = settings.but(bootstrap_servers=state.bootstrap_servers)
@@ -73,6 +77,7 @@ def start_run(
             names,
             first,
             last,
+            streams=streams,
             paused=paused,
             lockstep=lockstep,
             readers=readers_of(settings, list(state.workers)),
