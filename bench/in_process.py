@@ -40,7 +40,7 @@ def batches(symbols: int, start: str, end: str) -> list[Batch]:
 def frames(symbols: int, start: str, end: str) -> Iterator[Frame]:
     """Give the frames of a replay at full speed, over one shard."""
     names = open_source(f"synthetic:symbols={symbols},seed=7").symbols()
-    shard = Shard(0, 1, "raw.bars")
+    shard = Shard(0, 1, {"bars": "raw.bars"})
     settings = load().but(calendar=CALENDAR, speed="max")
     command = command_of(settings, names, sessions_between(CALENDAR, start, end))
     shard.command(replace(command, version=1, run="bench"))

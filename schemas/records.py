@@ -351,6 +351,7 @@ class QuoteColumns(_Columnar):
 
     columns: ClassVar[tuple[str, ...]] = (
         *("row", "symbol", "ts_ns", "bid", "bid_size", "ask", "ask_size", "source", "revision"),
+        "sequence",
     )
     row: Ints
     symbol: Ints
@@ -361,6 +362,11 @@ class QuoteColumns(_Columnar):
     ask_size: Floats
     source: Ints
     revision: Ints
+    sequence: Longs = field(default_factory=empty_longs)
+
+    def __post_init__(self) -> None:
+        """Have no numbers where none are given."""
+        _without_numbers(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -369,6 +375,7 @@ class TickColumns(_Columnar):
 
     columns: ClassVar[tuple[str, ...]] = (
         *("row", "symbol", "ts_ns", "price", "size", "condition", "source", "revision"),
+        "sequence",
     )
     row: Ints
     symbol: Ints
@@ -379,6 +386,17 @@ class TickColumns(_Columnar):
     source: Ints
     revision: Ints
     conditions: tuple[str, ...] = ()
+    sequence: Longs = field(default_factory=empty_longs)
+
+    def __post_init__(self) -> None:
+        """Have no numbers where none are given."""
+        _without_numbers(self)
+
+
+def _without_numbers(rows: QuoteColumns | TickColumns) -> None:
+    if len(rows.ts_ns) and not len(rows.sequence):
+        none = np.broadcast_to(np.int64(-1), len(rows.ts_ns))
+        object.__setattr__(rows, "sequence", none)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

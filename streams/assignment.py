@@ -23,8 +23,8 @@ class ShardOwner(Protocol):
         """Work until cancelled; what it raises ends the process."""
         ...
 
-    async def take(self, offset: int, value: bytes | None) -> None:
-        """Take a message of the shard's partition."""
+    async def take(self, topic: str, offset: int, value: bytes | None) -> None:
+        """Take a message of the shard's partition of a topic."""
         ...
 
     def command(self, command: Command) -> None:
@@ -36,9 +36,8 @@ class ShardOwner(Protocol):
         """Whether it takes messages by now, and knows which comes next."""
         ...
 
-    @property
-    def next_offset(self) -> int | None:
-        """Offset behind the last message that it took; None where it took none."""
+    def next_offset(self, topic: str) -> int | None:
+        """Return the offset behind the last message of a topic that it took; None for none."""
         ...
 
     def close(self) -> None:
@@ -59,7 +58,8 @@ class Assignment(Generic[OwnerT]):
     app
         The Faust app.
     topic
-        The topic whose partitions are the shards.
+        The topic whose partitions are the shards. Others may be read with it: of all that have as
+        many partitions a member of the group is given the same ones.
     make
         Makes the owner of a shard.
     """
@@ -83,10 +83,10 @@ class Assignment(Generic[OwnerT]):
         """Owners by shard."""
         return {shard: owner for shard, (_, owner, _) in self._held.items()}
 
-    def next_offsets(self) -> dict[int, int | None]:
-        """Return by shard which offset is to be handed on next; None where nothing was."""
+    def next_offsets(self, topic: str) -> dict[int, int | None]:
+        """Return by shard which offset of a topic is to come next; None where nothing came."""
         owners = self.owners.items()
-        return {shard: owner.next_offset for shard, owner in owners if owner.is_taking}
+        return {shard: owner.next_offset(topic) for shard, owner in owners if owner.is_taking}
 
     async def hand(self, message: Any) -> OwnerT | None:
         """Hand a message to its shard's owner; None where there is none, or it failed.
@@ -97,7 +97,7 @@ class Assignment(Generic[OwnerT]):
         if owner is None or message.generation_id != generation:
             return None
         try:
-            await owner.take(message.offset, message.value)
+            await owner.take(message.topic, message.offset, message.value)
         except Exception as exc:  # noqa: BLE001 - it ends the process, whatever it is
             await fail(self._app, exc)
             return None

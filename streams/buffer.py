@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import BarColumns, Coverage, Ints, Longs, empty_ints, empty_longs
+from schemas.records import BarColumns, Coverage, Ints, Longs
 from streams.calendar import Session
-from streams.merge import (
-    Index,
-    concatenate,
-    merge_bars,
-    ready_ns,
-    renumbered,
-    same_values,
-    sort_bars,
-)
+from streams.kinds import KINDS, Rows, by_kind, kind_of
+from streams.merge import ready_ns
+from streams.mixed import Mixed, mixed
+from streams.pile import Pile
 
 __all__ = ["SessionBuffer"]
 
@@ -31,160 +28,152 @@ class SessionBuffer:
         The session.
     symbols
         Symbols of the shard.
+    streams
+        Kinds of rows that are played: each has to be covered.
+    sources
+        Names of the sources, as the rows count them; it grows.
     """
 
-    def __init__(self, session: Session, symbols: Iterable[str]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        symbols: Iterable[str],
+        streams: Iterable[str] = ("bars",),
+        sources: Sequence[str] = (),
+    ) -> None:
         self.session = session
-        self.released: list[BarColumns] = []
-        """Rows that are out, in the order in which they went."""
-        self._answered = _Cover(session, symbols)
-        self._vouched = _Cover(session, symbols)
-        self._parts: list[BarColumns] = []
-        self._rows: BarColumns | None = None
-        self._ready: Longs = np.empty(0, np.int64)
-        self._at = 0
+        names = set(symbols)
+        self._piles = {stream: Pile(kind, sources) for stream, kind in KINDS.items()}
+        self._covers = {
+            stream: (_Cover(session, names), _Cover(session, names))
+            for stream in KINDS
+            if stream in set(streams)
+        }
+        """By stream: for what was answered, and for what a source vouches."""
 
     @property
     def is_covered(self) -> bool:
-        """Whether every symbol was answered for the whole session."""
-        return not self._answered.rest
+        """Whether every symbol was answered for the whole session, of every kind."""
+        return not any(answered.rest for answered, _ in self._covers.values())
+
+    @property
+    def has_bars(self) -> bool:
+        """Whether every symbol was answered for the bars of the whole session."""
+        return "bars" in self._covers and not self._covers["bars"][0].rest
 
     @property
     def uncovered(self) -> tuple[str, ...]:
         """Symbols for which an answer is still out, sorted."""
-        return tuple(sorted(self._answered.rest))
+        return tuple(sorted(set().union(*(one.rest for one, _ in self._covers.values()))))
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Symbols that were answered, but for which no source could say what there is, sorted."""
-        return tuple(sorted(self._vouched.rest - self._answered.rest))
+        """Symbols that were answered, but no source could say what bars there are, sorted."""
+        return self._unknown("bars")
+
+    @property
+    def unknown_others(self) -> dict[str, tuple[str, ...]]:
+        """The same of quotes and ticks, by stream; where all is known there is none."""
+        found = {stream: self._unknown(stream) for stream in self._covers if stream != "bars"}
+        return {stream: symbols for stream, symbols in found.items() if symbols}
+
+    def _unknown(self, stream: str) -> tuple[str, ...]:
+        if stream not in self._covers:
+            return ()
+        answered, vouched = self._covers[stream]
+        return tuple(sorted(vouched.rest - answered.rest))
 
     def lacking(self, until_ns: int) -> tuple[str, ...]:
         """Return the symbols that were not answered from the open up to a time, sorted."""
-        return self._answered.short_of(until_ns)
+        short = (answered.short_of(until_ns) for answered, _ in self._covers.values())
+        return tuple(sorted(set().union(*short)))
 
     def lacks_none(self, ends: Longs, interval_ns: int, symbols: int) -> bool:
         """Tell whether there is a bar of every symbol at each of some ready times, cheaply.
 
         Nothing is out yet. No is no proof that one lacks: other rows may stand between.
         """
-        rows = self._merge()
+        rows, ready = self.rows(), self._piles["bars"].ready
         if len(rows) != len(ends) * symbols:
             return False
         if not len(rows):
             return True
         # Of each (symbol, ready time) there is one row where all have one length.
-        starts = np.searchsorted(self._ready, ends)
+        starts = np.searchsorted(ready, ends)
         return bool(
             np.array_equal(starts, symbols * np.arange(len(ends)))
-            and self._ready[-1] == ends[-1]
+            and ready[-1] == ends[-1]
             and (rows.interval_ns == interval_ns).all()
         )
 
     def rows(self) -> BarColumns:
-        """Return the rows that came and are not out, in order."""
-        return self._merge().take(slice(self._at, None))
+        """Return the bars that came and are not out, in order."""
+        return cast("BarColumns", self._piles["bars"].rows)
 
-    def add(self, rows: BarColumns) -> None:
+    @property
+    def released(self) -> list[Rows]:
+        """Rows that are out, those of one kind in the order in which they went."""
+        return list(chain.from_iterable(pile.released for pile in self._piles.values()))
+
+    def recall(self, rows: Rows) -> None:
+        """Take rows that an earlier owner let out."""
+        self._pile(rows).released.append(rows)
+
+    def add(self, rows: Rows) -> None:
         """Take rows of this session that are not out, in the order in which they came."""
-        self._parts.append(rows)
+        self._pile(rows).add(rows)
 
     def rename(self, places: Ints, symbols: Iterable[str]) -> None:
         """Have other symbols from now on; ``places`` are the new numbers by the old ones."""
-        self.released = [renumbered(rows, places) for rows in self.released]
-        self._parts = [renumbered(rows, places) for rows in (self.rows(),) if len(rows)]
-        self._rows, self._ready, self._at = None, np.empty(0, np.int64), 0
+        for pile in self._piles.values():
+            pile.rename(places)
         names = set(symbols)
-        for cover in (self._answered, self._vouched):
+        for cover in chain.from_iterable(self._covers.values()):
             cover.rename(names)
 
-    def cover(self, coverage: Coverage) -> None:
-        """Take what a source answered."""
-        self._answered.add(coverage)
-        if coverage.answer != "cannot_say":
-            self._vouched.add(coverage)
+    def cover(self, coverage: Coverage, stream: str = "bars") -> None:
+        """Take what a source answered about a kind."""
+        if stream in self._covers:
+            answered, vouched = self._covers[stream]
+            answered.add(coverage)
+            if coverage.answer != "cannot_say":
+                vouched.add(coverage)
 
     def bound(self, until_ns: int, rows: int) -> int:
         """Return how far to go for about ``rows`` rows: ``until_ns``, or a ready time before it."""
-        self._merge()
-        at = self._at + rows
-        return min(until_ns, int(self._ready[at])) if at < len(self._ready) else until_ns
+        ready = [pile.ready for pile in self._piles.values() if len(pile)]
+        each = max(rows // max(len(ready), 1), 1)
+        return min([until_ns, *(int(times[each]) for times in ready if each < len(times))])
 
     def next_slice(self, ends: Longs, close_ns: int) -> int:
         """Return the ready time of the next slice; ``close_ns`` where none is to come.
 
         ``ends`` are the ready times of bars that are expected and still to come, ascending.
         """
-        self._merge()
-        times = (*self._ready[self._at : self._at + 1].tolist(), *ends[:1].tolist(), close_ns)
-        return int(min(times))
+        ready = (pile.ready[:1].tolist() for pile in self._piles.values())
+        return int(min([*chain.from_iterable(ready), *ends[:1].tolist(), close_ns]))
 
-    def take(self, until_ns: int) -> BarColumns:
+    def take(self, until_ns: int) -> Mixed:
         """Return the rows ready at ``until_ns`` that are not out yet, in order; now they are."""
-        bars = self._merge()
-        end = max(int(np.searchsorted(self._ready, until_ns, "right")), self._at)
-        rows = bars.take(slice(self._at, end))
-        self._at = end
-        if len(rows):
-            self.released.append(rows)
-        return rows
+        parts = [pile.take(until_ns) for pile in self._piles.values()]
+        return mixed([rows for rows, _ in parts], [ready for _, ready in parts])
 
-    def _merge(self) -> BarColumns:
-        if self._rows is None or self._parts:
-            rest = [] if self._rows is None else [self._rows.take(slice(self._at, None))]
-            parts = [*rest, *self._parts]
-            self._rows = merge_bars(parts) if parts else _no_bars()
-            self._ready = ready_ns(self._rows)
-            self._parts = []
-            self._at = 0
-        return self._rows
-
-    def outdone(self, late: BarColumns) -> NDArray[np.bool_]:
+    def outdone(self, late: Rows) -> NDArray[np.bool_]:
         """Return which late rows, shape (n,), differ from a later revision that is out."""
-        found = np.zeros(len(late), np.bool_)
-        if self.released:
-            out, old, new = self._out_for(late)
-            is_older = late.revision[new] < out.revision[old]
-            found[new] = is_older & ~same_values(out, old, late, new)
-        return found
+        return self._pile(late).outdone(late)
 
-    def correct(self, late: Sequence[BarColumns]) -> BarColumns | None:
+    def correct(self, late: Sequence[Rows]) -> Mixed:
         """Return the corrections that late rows amount to, in order; they are out.
 
         What says the same as is out already, or comes from an earlier revision of the source, is
         left out. A revision counts up from the one that is out.
         """
-        bars = merge_bars(late)
-        revision = bars.revision.copy()
-        keep = np.ones(len(bars), np.bool_)
-        if self.released:
-            out, old, new = self._out_for(bars)
-            revision[new] = np.maximum(bars.revision[new], out.revision[old] + 1)
-            is_older = bars.revision[new] < out.revision[old]
-            keep[new[is_older | same_values(out, old, bars, new)]] = False
-        columns = {name: getattr(bars, name)[keep] for name in BarColumns.columns}
-        columns["revision"] = revision[keep]
-        columns["row"] = np.arange(int(keep.sum()), dtype=np.int32)
-        corrections = BarColumns(**columns)
-        if len(corrections) == 0:
-            return None
-        self.released.append(corrections)
-        return corrections
+        some = by_kind(late).items()
+        parts = [self._piles[stream].correct(rows) for stream, rows in some]
+        return mixed(parts, [ready_ns(rows) for rows in parts])
 
-    def _out_for(self, late: BarColumns) -> tuple[BarColumns, Index, Index]:
-        """Return what is out, and of late rows with a bar that is out: its place, and theirs."""
-        out = merge_bars(self.released)
-        order, same = sort_bars(concatenate([out, late]))
-        if order is None:
-            order = np.arange(len(out) + len(late))
-        # The rows of a key stand together, the one that is out first: the sort is stable.
-        group = np.concatenate(([0], np.cumsum(~same)))
-        is_out = order < len(out)
-        holder = np.full(group[-1] + 1, -1)
-        holder[group[is_out]] = order[is_out]
-        old = holder[group[~is_out]]
-        new = order[~is_out] - len(out)
-        return out, old[old >= 0], new[old >= 0]
+    def _pile(self, rows: Rows) -> Pile:
+        return self._piles[kind_of(rows).stream]
 
 
 class _Cover:
@@ -230,10 +219,3 @@ def _reaches(pieces: Sequence[tuple[int, int]], start_ns: int) -> int:
             break
         reached = max(reached, end)
     return reached
-
-
-def _no_bars() -> BarColumns:
-    ints, longs, floats = empty_ints(), empty_longs(), np.empty(0, np.float64)
-    return BarColumns(
-        ints, ints, longs, longs, floats, floats, floats, floats, floats, source=ints, revision=ints
-    )

@@ -100,6 +100,7 @@ class Controls:
         start: str,
         end: str,
         *,
+        streams: Sequence[str] = ("bars",),
         paused: bool = False,
         lockstep: Sequence[str] = (),
         readers: Sequence[str] | None = None,
@@ -115,6 +116,8 @@ class Controls:
             Symbols to play; the producer's source has to have them.
         start, end
             First and last session, YYYY-MM-DD, both inclusive.
+        streams
+            Kinds of rows to play: bars, quotes, ticks; the producer's source has to have them.
         paused
             Whether the clock stands until `resume`.
         lockstep

@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -61,18 +61,19 @@ class Coordinator:
         self.topics = Topics(settings.namespace)
         self._settings = settings
         shards = check_topics(settings, (self.topics.session,))
-        check_topics(settings, {self.topics.raw_bars: shards, self.topics.requests: shards})
+        check_topics(settings, dict.fromkeys((*self.topics.raw, self.topics.requests), shards))
         self._shards = shards
         self._admin: AdminClient = admin(settings)
         self._readers: dict[str, FrameReader] = {}
         self._asking = threading.Lock()
-        self._paused: set[int] = set()
-        self._stands: dict[int, tuple[tuple[int, int], float]] = {}
+        self._paused: set[TP] = set()
+        self._stands: dict[TP, tuple[tuple[int, int], float]] = {}
         self.app = make_app(settings, self.topics.coordinator)
         self._assignment = Assignment(settings, self.app, self.topics.raw_bars, self._owner)
         self.app.timer(RESUME_S)(self._resume)
-        self.app.agent(self.app.topic(self.topics.raw_bars))(self._bars)
-        Refetch(self.app, self.topics.raw_bars, self._assignment.next_offsets)
+        for topic in self.topics.raw:
+            self.app.agent(self.app.topic(topic), name=topic)(self._rows)
+            Refetch(self.app, topic, partial(self._assignment.next_offsets, topic))
 
     def run(self) -> None:
         """Run until SIGTERM or a fault."""
@@ -80,12 +81,13 @@ class Coordinator:
         with self._admin:
             run_app(self.app, self._settings)
 
-    async def _bars(self, stream: Any) -> None:
-        """Hand every message of ``raw.bars`` to the owner of its shard."""
+    async def _rows(self, stream: Any) -> None:
+        """Hand every message of a raw topic to the owner of its shard."""
         async for event in stream.noack().events():
-            owner = await self._assignment.hand(event.message)
+            message = event.message
+            owner = await self._assignment.hand(message)
             if owner is not None:
-                self._pause_if_full(event.message.partition, owner)
+                self._pause_if_full(TP(message.topic, message.partition), owner)
 
     def _owner(self, shard: int) -> Owner:
         return Owner(
@@ -98,41 +100,51 @@ class Coordinator:
         )
 
     def _is_at_end(self, shard: int) -> bool:
-        """Tell whether all that can be read of a shard's raw partition was handed on.
+        """Tell whether all that can be read of a shard's raw partitions was handed on."""
+        owner = self._assignment.owners.get(shard)
+        if owner is None or not owner.is_taking:
+            return False
+        places = [(TP(topic, shard), owner.next_offset(topic)) for topic in self.topics.raw]
+        # Of each, not only up to the first that is behind: it is noted since when they stand.
+        behind = [place for place, given in places if not self._stands_at_end(place, given)]
+        return not behind
+
+    def _stands_at_end(self, place: TP, given: int | None) -> bool:
+        """Tell whether a partition was read to its end.
 
         Marks of transactions are not handed on: where nothing moves for a while, that is the end.
         """
-        owner, consumer = self._assignment.owners.get(shard), self.app.consumer
-        if owner is None or not owner.is_taking:
-            return False
-        place = TP(self.topics.raw_bars, shard)
-        end, given = consumer.end_of(place), owner.next_offset
+        consumer = self.app.consumer
+        end = consumer.end_of(place)
         stands = end, consumer.committed_at(place) if given is None else given
         if end < 0 or stands[1] >= end:
-            self._stands.pop(shard, None)
+            self._stands.pop(place, None)
             return bool(end >= 0)
-        before, since_s = self._stands.get(shard, (None, 0.0))
+        before, since_s = self._stands.get(place, (None, 0.0))
         if before != stands:
-            self._stands[shard] = stands, time.monotonic()
+            self._stands[place] = stands, time.monotonic()
             return False
         return time.monotonic() - since_s >= QUIET_S
 
-    def _pause_if_full(self, shard: int, owner: Owner) -> None:
-        if owner.backlog > BACKLOG and owner.is_idle and shard not in self._paused:
-            self._paused.add(shard)
-            log.info("shard %d holds %d messages and waits for a run", shard, owner.backlog)
-            self.app.consumer.hold(self._places({shard}))
+    def _pause_if_full(self, place: TP, owner: Owner) -> None:
+        held = owner.backlog(place.topic)
+        if held > BACKLOG and owner.is_idle and place not in self._paused:
+            self._paused.add(place)
+            log.info("%s[%d]: %d messages wait for a run", *place, held)
+            self.app.consumer.hold({place})
 
     async def _resume(self) -> None:
         """Read those partitions again whose shard has a run now, or another owner."""
         owners = self._assignment.owners
-        ready = {s for s in self._paused if s not in owners or owners[s].backlog <= BACKLOG}
+        ready = {
+            place
+            for place in self._paused
+            if place.partition not in owners
+            or owners[place.partition].backlog(place.topic) <= BACKLOG
+        }
         if ready:
             self._paused -= ready
-            self.app.consumer.release(self._places(ready & owners.keys()))
-
-    def _places(self, shards: Iterable[int]) -> set[TP]:
-        return {TP(self.topics.raw_bars, shard) for shard in shards}
+            self.app.consumer.release({p for p in ready if p.partition in owners})
 
     def _readers_at(self, groups: Sequence[str], shard: int) -> int:
         """Return the least offset of the session topic that some groups have committed."""
@@ -150,15 +162,14 @@ class Coordinator:
                 return -1
         return min(found, default=-1)
 
-    async def _tidy(self, shard: int, keep: int, delete_before: int) -> None:
+    async def _tidy(self, shard: int, keep: Mapping[str, int], delete_before: int) -> None:
         """Commit where to begin reading, and delete what nobody needs any more."""
         if self.app.should_stop:
             return  # Faust's consumer may be gone before the owners are; the next one does it
-        await self.app.consumer._commit({TP(self.topics.raw_bars, shard): keep})
-        places = [TopicPartition(self.topics.raw_bars, shard, keep)]
-        if delete_before > 0:
-            places.append(TopicPartition(self.topics.session, shard, delete_before))
-        for place, done in self._admin.delete_records([p for p in places if p.offset > 0]).items():
+        await self.app.consumer._commit({TP(topic, shard): at for topic, at in keep.items()})
+        ends = {**keep, self.topics.session: delete_before}
+        places = [TopicPartition(topic, shard, at) for topic, at in ends.items() if at > 0]
+        for place, done in (self._admin.delete_records(places) if places else {}).items():
             done.add_done_callback(partial(report_uncut, place))
 
 

@@ -7,17 +7,24 @@ message; one that does not is cut, and its mark stands behind its last part.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from schemas.records import BarColumns, Ints, Longs
-from streams.merge import concatenate, ready_ns
+from schemas.records import Ints, Longs, TickColumns
+from streams.kinds import Rows, ready_ns
+from streams.mixed import Mixed
 from streams.topics import MESSAGE_BYTES
 
 __all__ = ["Cut", "Slices", "cut", "mark"]
 
-ROW_BYTES = 68  # ts, symbol, five values, and interval, source and revision where they differ
+# Of each row: ts, symbol, values, and what differs of interval, source, revision, number.
+ROW_BYTES = {"bars": 68, "quotes": 60, "ticks": 48}
+PLACE_BYTES = 4
+"""What the place of a row takes more where a frame has several kinds."""
+CONDITIONS_BYTES = 16_384
+"""Conditions of ticks that take no more than this go into each frame as they are."""
 SLICE_BYTES = 32
 ENVELOPE_BYTES = 8_192
 
@@ -54,12 +61,12 @@ class Cut:
     """
 
     slices: Slices
-    rows: BarColumns
+    rows: Mixed
     clock_ns: int
 
 
 def mark(
-    fresh: BarColumns,
+    fresh: Mixed,
     expected_ends: Longs,
     *,
     corrections: int,
@@ -87,26 +94,19 @@ def mark(
     no_trade
         How many symbols had no trade, by ready time, shape (expected,); None for none.
     """
-    ready = ready_ns(fresh)
+    ready = fresh.ready
     is_first = np.ones(len(ready), np.bool_)
     is_first[1:] = ready[1:] != ready[:-1]
-    times = ready[is_first]
-    if len(times) == len(expected_ends) and bool((times == expected_ends).all()):
-        slice_ns = expected_ends
-    else:
-        slice_ns = np.union1d(times, expected_ends)
+    slice_ns = _with_ends(ready[is_first], expected_ends)
     if len(slice_ns) == 0 and corrections:
         slice_ns = np.array([until_ns], np.int64)
     ends = np.searchsorted(ready, slice_ns, "right")
     rows = np.diff(ends, prepend=0)
-    if bool((fresh.interval_ns == interval_ns).all()):
-        bars = rows
-    else:
-        before = np.concatenate(([0], np.cumsum(fresh.interval_ns == interval_ns)))
-        bars = np.diff(before[ends], prepend=0)
-    is_expected = np.isin(slice_ns, expected_ends, assume_unique=True)
+    is_expected = np.zeros(len(slice_ns), np.bool_)
+    is_expected[np.searchsorted(slice_ns, expected_ends)] = True
     expected = np.where(is_expected, symbols, 0)
-    received = np.where(is_expected, bars, 0)
+    received = np.zeros(len(slice_ns), np.int64)
+    received[is_expected] = _bars(fresh, rows, ends, slice_ns, interval_ns)[is_expected]
     quiet = np.zeros(len(slice_ns), np.int64)
     if no_trade is not None:
         quiet[is_expected] = no_trade
@@ -124,9 +124,37 @@ def mark(
     )
 
 
+def _with_ends(times: Longs, ends: Longs) -> Longs:
+    """Return times, ascending, and those of some others, ascending, that are not among them."""
+    if len(times) == len(ends) and bool((times == ends).all()):
+        return ends
+    at = np.searchsorted(times, ends)
+    there = at < len(times)
+    there[there] = times[at[there]] == ends[there]
+    if there.all():
+        return times
+    return np.sort(np.concatenate((times, ends[~there])), kind="stable")  # two runs: linear
+
+
+def _bars(
+    fresh: Mixed, rows: Longs, ends: Longs, slice_ns: Longs, interval_ns: int
+) -> NDArray[np.int64]:
+    """Return how many of the rows of each slice are bars of one length, shape (slices,)."""
+    bars = fresh.bars
+    if bars is None:
+        return np.zeros(len(rows), np.int64)
+    if len(bars) < len(fresh):
+        ends = np.searchsorted(ready_ns(bars), slice_ns, "right")
+        rows = np.diff(ends, prepend=0)
+    if bool((bars.interval_ns == interval_ns).all()):
+        return rows
+    before = np.concatenate(([0], np.cumsum(bars.interval_ns == interval_ns)))
+    return np.diff(before[ends], prepend=0)
+
+
 def cut(
-    corrections: BarColumns | None,
-    fresh: BarColumns,
+    corrections: Mixed,
+    fresh: Mixed,
     slices: Slices,
     *,
     clock_ns: int,
@@ -148,31 +176,57 @@ def cut(
     message_bytes
         What a frame may hold.
     """
-    rows = fresh if corrections is None else concatenate([corrections, fresh])
+    rows = fresh.behind(corrections) if len(corrections) else fresh
     if len(slices) == 0:
         return
     ends = np.cumsum(slices.slice_rows, dtype=np.int64)
-    room = message_bytes - ENVELOPE_BYTES - symbols_bytes
-    costs = ROW_BYTES * ends + SLICE_BYTES * np.arange(1, len(slices) + 1)
-    largest = max(room // (ROW_BYTES + SLICE_BYTES), 1)
+    row_bytes, more = _costs(rows)
+    is_long = more > CONDITIONS_BYTES
+    room = message_bytes - ENVELOPE_BYTES - symbols_bytes - (0 if is_long else more)
+    costs = row_bytes * ends + SLICE_BYTES * np.arange(1, len(slices) + 1)
+    largest = max(room // (row_bytes + SLICE_BYTES), 1)
+
+    def taken(start: int, end: int) -> Mixed:
+        part = rows.take(start, end)
+        return part.map(_with_own_conditions) if is_long else part
+
     first, row, spent, clock = 0, 0, 0, clock_ns
     while first < len(slices):
         stop = int(np.searchsorted(costs, spent + room, "right"))
         if stop > first:
             end = int(ends[stop - 1])
             clock = int(slices.slice_ns[stop - 1])
-            yield Cut(_part(slices, first, stop, row, ends), _rows(rows, row, end), clock)
+            yield Cut(_part(slices, first, stop, row, ends), taken(row, end), clock)
             first, row, spent = stop, end, int(costs[stop - 1])
         else:
             end = row + largest
-            yield Cut(_begun(slices, first, row, end, ends), _rows(rows, row, end), clock)
-            row, spent = end, ROW_BYTES * end + SLICE_BYTES * first
+            yield Cut(_begun(slices, first, row, end, ends), taken(row, end), clock)
+            row, spent = end, row_bytes * end + SLICE_BYTES * first
 
 
-def _rows(rows: BarColumns, start: int, end: int) -> BarColumns:
-    part = rows.take(slice(start, end))
-    columns = {f.name: getattr(part, f.name) for f in fields(part) if f.name != "row"}
-    return BarColumns(row=np.arange(end - start, dtype=np.int32), **columns)
+def _costs(rows: Mixed) -> tuple[int, int]:
+    """Return what a row takes at most, and what the conditions of ticks take in each frame.
+
+    Where there are many conditions, a row is to bring its own.
+    """
+    row_bytes = max((ROW_BYTES[stream] for stream in rows.columns), default=1)
+    if len(rows.columns) > 1:
+        row_bytes += PLACE_BYTES
+    ticks = rows.columns.get("ticks")
+    names = ticks.conditions if isinstance(ticks, TickColumns) else ()
+    sizes = [len(name.encode()) + 2 for name in names]
+    more = sum(sizes)
+    return row_bytes + (max(sizes) if more > CONDITIONS_BYTES else 0), more
+
+
+def _with_own_conditions(rows: Rows) -> Rows:
+    """Return ticks with no other conditions than theirs."""
+    if not isinstance(rows, TickColumns):
+        return rows
+    used, place = np.unique(rows.condition, return_inverse=True)
+    names = tuple(rows.conditions[n] for n in used.tolist() if n >= 0)
+    condition = (place - (len(used) - len(names))).astype(np.int32)
+    return replace(rows, conditions=names, condition=condition)
 
 
 def _part(slices: Slices, first: int, stop: int, row: int, ends: Longs) -> Slices:

@@ -8,33 +8,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import (
-    Bar,
-    BarBlock,
-    BarColumns,
-    Coverage,
-    DataRequest,
-    Halt,
-    Ints,
-    Longs,
-    Record,
-)
+from schemas.records import Bar, Coverage, DataRequest, Halt, Ints, Longs, Record
 from streams.errors import ConfigError
 from streams.intervals import interval_ns
-from streams.merge import bars_of, faults, ready_ns, renumbered
+from streams.kinds import KINDS, Block, Kind, One, Rows, block_of
+from streams.merge import columns_of, faults, ready_ns, renumbered
 from streams.plan import Plan
 from streams.topics import shard_of
 
 __all__ = ["Arrival", "Clock", "Inbox", "Noted", "Rejection"]
 
 Mask: TypeAlias = NDArray[np.bool_]
-Wanted: TypeAlias = Callable[[str, BarColumns], Mask | None]
+Wanted: TypeAlias = Callable[[str, Rows], Mask | None]
 """Given the request that rows answer: which of them it may bring; None for all of them."""
 
 
@@ -50,11 +41,14 @@ class Rejection:
         Why, for people.
     what
         The message as it came, or the rows in question as a record.
+    topic
+        The raw topic.
     """
 
     offset: int
     reason: str
     what: bytes | Record
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +56,14 @@ class _Rows:
     """Rows as they came: their offsets, sources (one or one a row), and messages of one row."""
 
     offsets: Longs
-    block: BarBlock
+    block: Block
     sources: Ints | np.int32
-    bars: list[Bar] | None
+    ones: list[One] | None
 
     def take(self, at: NDArray[np.intp]) -> _Rows:
         """Return the rows at some places."""
-        bars = None if self.bars is None else [self.bars[n] for n in at.tolist()]
-        return _Rows(self.offsets[at], self.block.take(at), self.sources, bars)
+        ones = None if self.ones is None else [self.ones[n] for n in at.tolist()]
+        return _Rows(self.offsets[at], self.block.take(at), self.sources, ones)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +79,8 @@ class Clock:
     is_open
         Whether it is open.
     clock_ns
-        Session clock.
+        What is ready by then is out, of the session that plays: the session clock, or just before
+        it where the first slice is still to come.
     """
 
     run: str
@@ -113,7 +108,7 @@ class Arrival:
     """
 
     number: int
-    rows: BarColumns
+    rows: Rows
     request: str
     is_new: bool
     is_late: bool
@@ -128,16 +123,30 @@ class Noted:
 
 
 class Inbox:
-    """Messages of one raw partition, in the order of offsets."""
+    """Messages of one raw partition, in the order of offsets.
 
-    def __init__(self) -> None:
-        self.sources: list[str] = []
-        """Names of the sources, as the source columns of the rows count them."""
+    Parameters
+    ----------
+    kind
+        What rows belong on its topic.
+    sources
+        Names of the sources, as the source columns of the rows count them; those that are new
+        come in behind.
+    topic
+        The raw topic.
+    """
+
+    def __init__(
+        self, kind: Kind = KINDS["bars"], sources: list[str] | None = None, topic: str = ""
+    ) -> None:
+        self.kind = kind
+        self.sources: list[str] = [] if sources is None else sources
+        self.topic = topic
         self.taken = 0
         """Offset behind which every message has been looked at."""
         self.rejections: list[Rejection] = []
         """What was refused and has not been put on ``rejected`` yet."""
-        self._late: list[tuple[BarColumns, _Rows]] = []
+        self._late: list[tuple[Rows, _Rows]] = []
         self._queue: deque[tuple[int, Record | Rejection]] = deque()
         self._held: deque[tuple[int, int]] = deque()
         self._last_put, self._is_placed = -1, False
@@ -175,7 +184,8 @@ class Inbox:
         Nor does what an earlier owner had looked at, whether it has come again by now or not.
         """
         self._held.clear()
-        self._late, self.sources = [], []
+        self._late = []
+        self.sources.clear()
         self._seen_before, self._begins = 0, self.taken
 
     def rename(self, places: Ints) -> None:
@@ -190,6 +200,11 @@ class Inbox:
             held.popleft()
         return held[0][0] if held else self.taken
 
+    def pass_over(self) -> None:
+        """Leave out what came in: the run does not play this kind."""
+        while self._queue:
+            self.taken = max(self.taken, self._queue.popleft()[0] + 1)
+
     @property
     def has_late(self) -> bool:
         """Whether rows from behind the clock wait to be taken."""
@@ -199,22 +214,22 @@ class Inbox:
         self, plan: Plan, at: Clock, is_wanted: Wanted = lambda _, __: None
     ) -> Iterator[Arrival | Noted]:
         """Look at what came in; give it in the order in which it came, rows by session."""
-        ones: list[tuple[int, Bar]] = []
+        ones: list[tuple[int, One]] = []
         while self._queue:
             offset, record = self._queue.popleft()
             if offset < self._begins:
                 continue
-            if offset == self._seen_before or not isinstance(record, Bar):
+            if offset == self._seen_before or not isinstance(record, self.kind.one):
                 yield from self._sort_ones(ones, plan, at, is_wanted)
                 ones = []
-            if isinstance(record, Bar):
+            if isinstance(record, self.kind.one):
                 ones.append((offset, record))
             else:
                 yield from self._sort_one(offset, record, plan, at, is_wanted)
             self.taken = max(self.taken, offset + 1)
         yield from self._sort_ones(ones, plan, at, is_wanted)
 
-    def take_late(self, is_outdone: Callable[[BarColumns], Mask]) -> list[BarColumns]:
+    def take_late(self, is_outdone: Callable[[Rows], Mask]) -> list[Rows]:
         """Return the rows from behind the clock that came since the last call, as they came.
 
         Rows that a later revision, which is out, outdoes are refused.
@@ -232,13 +247,13 @@ class Inbox:
     def _sort_one(
         self, offset: int, record: Record | Rejection, plan: Plan, at: Clock, is_wanted: Wanted
     ) -> Iterator[Arrival | Noted]:
-        if isinstance(record, BarBlock):
+        if isinstance(record, self.kind.block):
             if record.run in ("", at.run):
                 offsets = np.broadcast_to(np.int64(offset), len(record))
                 source = np.int32(self._number_of(record.source))
                 came = _Rows(offsets, record, source, None)
                 yield from self._sort_rows(came, plan, at, is_wanted)
-        elif isinstance(record, Coverage | Halt) or _is_for_gaps(record):
+        elif isinstance(record, Coverage | Halt) or self._is_for_gaps(record):
             if record.run in ("", at.run):
                 if isinstance(record, Coverage):
                     self._held.append((offset, min(record.end_ns, int(plan.closes[-1]))))
@@ -246,35 +261,41 @@ class Inbox:
                     self._held.append((offset, record.ts_ns + plan.interval_ns))
                 yield Noted(record, offset >= self._seen_before)
         elif isinstance(record, Rejection):
-            self._refuse(record)
+            self._refuse(replace(record, topic=self.topic))
         else:
             kind = type(record).__name__
-            self._refuse(Rejection(offset, f"a {kind} does not belong on this topic", record))
+            self._refuse(self._rejection(offset, f"a {kind} does not belong on this topic", record))
+
+    def _is_for_gaps(self, record: Record | Rejection) -> TypeGuard[DataRequest]:
+        """Tell whether it is the copy of a request for gaps, which are minutes without a bar."""
+        is_request = isinstance(record, DataRequest) and record.kind == "gap"
+        return is_request and self.kind.one is Bar
 
     def _sort_ones(
-        self, ones: list[tuple[int, Bar]], plan: Plan, at: Clock, is_wanted: Wanted
+        self, ones: list[tuple[int, One]], plan: Plan, at: Clock, is_wanted: Wanted
     ) -> Iterator[Arrival]:
         """Sort messages of one row each together: one by one each would cost a whole block."""
-        good = [(o, bar) for o, bar in ones if bar.run in ("", at.run) and self._is_sound(o, bar)]
+        good = [(o, one) for o, one in ones if one.run in ("", at.run) and self._is_sound(o, one)]
         if good:
             offsets = np.array([offset for offset, _ in good])
-            bars = [bar for _, bar in good]
-            sources = np.array([self._number_of(bar.source) for bar in bars], np.int32)
-            came = _Rows(offsets, _block(bars), sources, bars)
+            rows = [one for _, one in good]
+            sources = np.array([self._number_of(one.source) for one in rows], np.int32)
+            came = _Rows(offsets, block_of(self.kind, rows), sources, rows)
             yield from self._sort_rows(came, plan, at, is_wanted)
 
-    def _is_sound(self, offset: int, bar: Bar) -> bool:
+    def _is_sound(self, offset: int, one: One) -> bool:
         try:
-            interval_ns(bar.interval)
+            if isinstance(one, Bar):
+                interval_ns(one.interval)
         except ConfigError as exc:
-            self._refuse(Rejection(offset, str(exc), bar))
+            self._refuse(self._rejection(offset, str(exc), one))
             return False
         return True
 
     def _sort_rows(
         self, came: _Rows, plan: Plan, at: Clock, is_wanted: Wanted
     ) -> Iterator[Arrival]:
-        rows = bars_of(came.block, plan.numbers, came.sources)
+        rows = columns_of(came.block, plan.numbers, came.sources)
         ready = ready_ns(rows)
         number = np.searchsorted(plan.opens, rows.ts_ns, "right") - 1
         # What an earlier owner looked at is out if it is behind the clock, or was refused then.
@@ -286,11 +307,7 @@ class Inbox:
             stays &= wanted
         elif wanted is not None:
             reasons.append((f"no minute that is missing, and {request} asks for", ~wanted))
-        for reason, mask in reasons:
-            bad = mask & stays
-            if bad.any():
-                stays &= ~bad
-                self._refuse_rows(came, bad, reason)
+        stays = self._refuse_bad(came, reasons, stays)
         if not stays.all():
             rows, ready, number = rows.take(stays), ready[stays], number[stays]
         if len(rows) == 0:
@@ -310,14 +327,26 @@ class Inbox:
             if len(part):
                 yield Arrival(session, part, request, is_new, is_late=False)
 
+    def _refuse_bad(self, came: _Rows, reasons: Iterable[tuple[str, Mask]], stays: Mask) -> Mask:
+        """Refuse rows for the first reason that fits; return which of them stay."""
+        for reason, mask in reasons:
+            bad = mask & stays
+            if bad.any():
+                stays = stays & ~bad
+                self._refuse_rows(came, bad, reason)
+        return stays
+
     def _refuse_rows(self, came: _Rows, bad: Mask, reason: str) -> None:
         """Refuse rows: of a block together, messages of one row one by one."""
-        if came.bars is None:
+        if came.ones is None:
             offset = int(came.offsets[0])
-            self._refuse(Rejection(offset, reason, came.block.take(bad)))
+            self._refuse(self._rejection(offset, reason, came.block.take(bad)))
             return
         for row in np.flatnonzero(bad).tolist():
-            self._refuse(Rejection(int(came.offsets[row]), reason, came.bars[row]))
+            self._refuse(self._rejection(int(came.offsets[row]), reason, came.ones[row]))
+
+    def _rejection(self, offset: int, reason: str, what: Record) -> Rejection:
+        return Rejection(offset, reason, what, self.topic)
 
     def _refuse(self, rejection: Rejection) -> None:
         if rejection.offset >= self._seen_before:
@@ -335,13 +364,8 @@ class Inbox:
         return self.sources.index(source)
 
 
-def _is_for_gaps(record: Record | Rejection) -> TypeGuard[DataRequest]:
-    """Tell whether it is the copy of a request for gaps: others have no place among rows."""
-    return isinstance(record, DataRequest) and record.kind == "gap"
-
-
 def _reasons(
-    block: BarBlock, rows: BarColumns, number: Longs, plan: Plan, at: Clock
+    block: Block, rows: Rows, number: Longs, plan: Plan, at: Clock
 ) -> Iterable[tuple[str, Mask]]:
     stranger = rows.symbol < 0
     if stranger.any():
@@ -359,24 +383,3 @@ def _reasons(
     outside = (number < 0) | (ready > closes) | (ready < rows.ts_ns)
     yield "the time lies outside every session", outside
     yield "its session is over", number < at.number
-
-
-def _block(bars: list[Bar]) -> BarBlock:
-    symbols = tuple(dict.fromkeys(bar.symbol for bar in bars))
-    index = {symbol: n for n, symbol in enumerate(symbols)}
-    floats = {
-        name: np.array([getattr(bar, name) for bar in bars], np.float64)
-        for name in ("open", "high", "low", "close", "volume")
-    }
-    return BarBlock(
-        symbols=symbols,
-        symbol=np.array([index[bar.symbol] for bar in bars], np.int32),
-        ts_ns=np.array([bar.ts_ns for bar in bars], np.int64),
-        interval_ns=np.array([interval_ns(bar.interval) for bar in bars], np.int64),
-        revision=np.array([bar.revision for bar in bars], np.int32),
-        open=floats["open"],
-        high=floats["high"],
-        low=floats["low"],
-        close=floats["close"],
-        volume=floats["volume"],
-    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from schemas.records import BarColumns, Coverage, DataRequest, Ints
+from schemas.records import Coverage, DataRequest, Ints
 from streams.calendar import Session
+from streams.kinds import Rows
 from streams.merge import ready_ns, renumbered
 from streams.plan import Plan
 
@@ -45,8 +46,8 @@ class Joiner:
             n for n, old in zip(plan.symbols, self._is_active, strict=True) if not old
         )
         self._places = places(plan.symbols, self.active)
-        self._rest = set(self.joining)
-        self._held: list[BarColumns] = []
+        self._rest = {(stream, name) for stream in plan.streams for name in self.joining}
+        self._held: list[Rows] = []
         asked = plan.request(number, is_now=True, until_ns=until_ns)
         self.request: DataRequest = replace(
             asked,
@@ -61,7 +62,7 @@ class Joiner:
         """Whether all of the session is there."""
         return not self._rest
 
-    def hold(self, rows: BarColumns) -> BarColumns:
+    def hold(self, rows: Rows) -> Rows:
         """Keep the rows of symbols that join; return the others."""
         old = self._is_active[rows.symbol]
         if not old.all():
@@ -69,30 +70,30 @@ class Joiner:
             rows = rows.take(old)
         return rows
 
-    def without(self, rows: BarColumns) -> BarColumns:
+    def without(self, rows: Rows) -> Rows:
         """Return the rows of symbols that are there."""
         old = self._is_active[rows.symbol]
         return rows if old.all() else rows.take(old)
 
-    def cover(self, coverage: Coverage, *, is_new: bool) -> None:
-        """Take what was answered; of answers to others' questions those that nobody has seen.
+    def cover(self, coverage: Coverage, stream: str, *, is_new: bool) -> None:
+        """Take what was answered about a kind.
 
-        An answer that an earlier owner has looked at may stand behind rows that came before it
-        and are not read again.
+        Of answers to others' questions those count that nobody has seen: one that an earlier owner
+        has looked at may stand behind rows that came before it and are not read again.
         """
         asked = self.request
         is_whole = coverage.start_ns <= asked.start_ns and coverage.end_ns >= asked.end_ns
         is_ours = coverage.request == self.request.id or (not coverage.request and is_new)
         if is_ours and is_whole:
-            self._rest -= set(coverage.symbols)
+            self._rest -= {(stream, name) for name in coverage.symbols}
 
-    def take(self, clock_ns: int) -> tuple[list[BarColumns], list[BarColumns]]:
-        """Return what was held: what is ready at a clock, and what is not."""
+    def take(self, clock_ns: Callable[[Rows], int]) -> tuple[list[Rows], list[Rows]]:
+        """Return what was held: what is ready at a clock (that of its kind), and what is not."""
         held, self._held = self._held, []
-        late = [(rows, ready_ns(rows) <= clock_ns) for rows in held]
+        late = [(rows, ready_ns(rows) <= clock_ns(rows)) for rows in held]
         return [r.take(m) for r, m in late if m.any()], [r.take(~m) for r, m in late if not m.all()]
 
-    def shown(self, rows: BarColumns) -> BarColumns:
+    def shown(self, rows: Rows) -> Rows:
         """Return rows with the symbols numbered as the tape has them now."""
         return renumbered(rows, self._places)
 

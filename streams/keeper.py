@@ -133,7 +133,7 @@ class Keeper:
             if not is_busy:
                 await self._wait()
 
-    async def take(self, offset: int, value: bytes | None) -> None:
+    async def take(self, topic: str, offset: int, value: bytes | None) -> None:
         """Take a message of the session topic; it waits while too many are held."""
         while len(self._queue) >= HELD_FRAMES and not self._is_closed:
             self._room.clear()
@@ -147,9 +147,8 @@ class Keeper:
         """Whether it takes messages: it holds them until the shard is taken over."""
         return not self._is_closed
 
-    @property
-    def next_offset(self) -> int | None:
-        """Offset behind the last message of the tape that came; None where none did."""
+    def next_offset(self, topic: str) -> int | None:
+        """Return the offset behind the last message of the tape that came; None where none did."""
         return self._next_offset
 
     def command(self, command: Command) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from schemas.records import BarColumns, Coverage, DataRequest, Halt, Ints, Longs, Minutes
 from streams.coverage import Status
 from streams.inbox import Arrival, Noted
+from streams.kinds import Rows
 from streams.ledger import Ledger
 from streams.plan import Plan
 
@@ -54,9 +55,9 @@ class Ledgers:
             ledger.rename(symbols)
 
     def take(self, came: Arrival) -> None:
-        """Take rows that came."""
+        """Take rows that came; of bars alone minutes are known."""
         ledger = self._ledgers.get(came.number)
-        if ledger is not None:
+        if ledger is not None and isinstance(came.rows, BarColumns):
             ledger.take(came.rows, came.request, is_new=came.is_new)
 
     def note(self, plan: Plan, came: Noted) -> bool:
@@ -77,9 +78,9 @@ class Ledgers:
             ledger.asked(record, is_new=came.is_new)
         return True
 
-    def wanted(self, request: str, rows: BarColumns) -> NDArray[np.bool_] | None:
+    def wanted(self, request: str, rows: Rows) -> NDArray[np.bool_] | None:
         """Return which rows an answer to a request for gaps may bring; None: it is another's."""
-        ledger = self._that_knows(request)
+        ledger = self._that_knows(request) if isinstance(rows, BarColumns) else None
         return None if ledger is None else ledger.wanted(request, rows.symbol, rows.ts_ns)
 
     def _that_knows(self, request: str) -> Ledger | None:

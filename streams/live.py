@@ -94,6 +94,7 @@ def due_ns(plan: Plan, held: Sessions, tape: Tape) -> int | None:
         is_settled = ledger is None or ledger.is_settled
         late_ns = session.close_ns + _lateness_ns(plan)
         return plan.wall_in(number, late_ns if is_settled else _closes_at(plan, number))
+    next_ns = min(next_ns, plan.beat_ns(tape.clock_ns))
     # What has been reported waits for its time alone: a vendor's clock may be ahead of ours.
     is_reported = held.watermark(plan, number).reached(tape.clock_ns) >= next_ns
     return plan.wall_in(number, next_ns + (0 if is_reported else _lateness_ns(plan)))

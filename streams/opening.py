@@ -29,7 +29,10 @@ def why_incomplete(
     """
     if buffer.is_covered and (ledger is None or ledger.is_settled):
         silent = buffer.unknown if ledger is None else ledger.silent(buffer.unknown)
-        return f"no source can say: {names(silent)}" if silent else ""
+        others = buffer.unknown_others
+        said = [names(silent)] if silent else []
+        said += [f"{stream} of {names(symbols)}" for stream, symbols in others.items()]
+        return f"no source can say: {'; '.join(said)}" if said else ""
     if waited_ns < timeout_s * SECOND_NS:
         return None
     what = f"no coverage of {names(buffer.uncovered)}"

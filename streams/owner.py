@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from schemas import Codec, Command, Frame
+from schemas.records import Record
 from schemas.registry import codec_for
 from streams.errors import DecodeError, HoleError
 from streams.inbox import Rejection
@@ -52,8 +53,8 @@ class Owner:
     is_at_end
         Tells of a shard whether all that its raw topics hold was handed on.
     tidy
-        Called about once a second with the shard, the first raw offset and the first offset of
-        the session topic that are still needed.
+        Called about once a second with the shard, the first offset of each raw topic and the first
+        of the session topic that are still needed.
     """
 
     def __init__(
@@ -64,12 +65,13 @@ class Owner:
         *,
         readers_at: ReadersAt,
         is_at_end: IsAtEnd,
-        tidy: Callable[[int, int, int], Awaitable[None]],
+        tidy: Callable[[int, Mapping[str, int], int], Awaitable[None]],
     ) -> None:
         self._settings = settings
         self._topics = Topics(settings.namespace)
         self._codec: Codec = codec_for(settings.schema_registry_url)
-        self._shard = Shard(shard, shards, self._topics.raw_bars)
+        self._streams = self._topics.streams
+        self._shard = Shard(shard, shards, {stream: t for t, stream in self._streams.items()})
         self._number = shard
         self._readers_at = readers_at
         self._is_at_end = is_at_end
@@ -83,7 +85,7 @@ class Owner:
         self._asking: asyncio.Task[None] | None = None
         self._is_closed = False
         self._tidied = 0.0
-        self._keep = -1
+        self._keep: Mapping[str, int] = {}
         self._wake = asyncio.Event()
         self._recovered = asyncio.Event()
         # One thread a shard: the calls of a transactional producer block, and must not overlap.
@@ -114,8 +116,8 @@ class Owner:
             if release is None:
                 await self._wait(may_open, may_go, is_at_end)
 
-    async def take(self, offset: int, value: bytes | None) -> None:
-        """Take a message of the raw topic; it waits until the shard is taken over.
+    async def take(self, topic: str, offset: int, value: bytes | None) -> None:
+        """Take a message of a raw topic; it waits until the shard is taken over.
 
         Raises
         ------
@@ -125,8 +127,7 @@ class Owner:
         await self._recovered.wait()
         if self._is_closed:
             return
-        topic = self._topics.raw_bars
-        expected = self._shard.inbox.next_offset
+        expected = self.next_offset(topic)
         if expected is not None and offset > expected:
             # Marks of transactions take offsets too: only what can be read there was lost.
             lost = partial(first_offset, self._settings, topic, self._number, expected, offset)
@@ -135,12 +136,12 @@ class Owner:
                 raise HoleError(
                     "offset", topic=topic, partition=self._number, expected=got, got=offset
                 )
+        record: Record | Rejection
         try:
             record = self._codec.decode(value, topic=topic, partition=self._number, offset=offset)
         except DecodeError as exc:
-            self._shard.take(offset, Rejection(offset, exc.reason, value or b""), time.time_ns())
-        else:
-            self._shard.take(offset, record, time.time_ns())
+            record = Rejection(offset, exc.reason, value or b"")
+        self._shard.take(offset, record, time.time_ns(), self._streams[topic])
         self._wake.set()
 
     def command(self, command: Command) -> None:
@@ -154,15 +155,13 @@ class Owner:
         """Whether the shard is taken over, so that it is known what comes next."""
         return self._recovered.is_set() and not self._is_closed
 
-    @property
-    def next_offset(self) -> int | None:
-        """Offset of the raw topic that is to come next; None before anything is known of it."""
-        return self._shard.inbox.next_offset
+    def next_offset(self, topic: str) -> int | None:
+        """Return the offset of a raw topic that is to come next; None before any is known."""
+        return self._shard.inboxes[self._streams[topic]].next_offset
 
-    @property
-    def backlog(self) -> int:
-        """Messages that wait to be looked at, as they do while no run is on."""
-        return len(self._shard.inbox)
+    def backlog(self, topic: str) -> int:
+        """Return how many messages wait to be looked at, as they do while no run is on."""
+        return len(self._shard.inboxes[self._streams[topic]])
 
     @property
     def is_idle(self) -> bool:
@@ -235,7 +234,7 @@ class Owner:
         return requests + [self._refusal(rejection) for rejection in release.rejections]
 
     def _refusal(self, rejection: Rejection) -> Outgoing:
-        raw, what = self._topics.raw_bars, rejection.what
+        raw, what = rejection.topic, rejection.what
         log.warning("%s[%d]@%d: %s", raw, self._number, rejection.offset, rejection.reason)
         headers = {
             "reason": rejection.reason,
@@ -314,8 +313,8 @@ class Owner:
     async def _tidy_up(self, release: Release | None) -> None:
         if release is not None:
             self._keep = release.keep
-        if self._keep >= 0 and time.monotonic() - self._tidied >= HOUSEKEEPING_S:
-            keep, self._keep = self._keep, -1
+        if self._keep and time.monotonic() - self._tidied >= HOUSEKEEPING_S:
+            keep, self._keep = self._keep, {}
             self._tidied = time.monotonic()
             await self._tidy(self._number, keep, self._shard.delete_before)
 

@@ -14,10 +14,16 @@ import numpy as np
 from schemas.records import Command, DataRequest, Longs
 from streams.calendar import Session, sessions_between
 from streams.coverage import expected_ends
-from streams.intervals import interval_ns
+from streams.intervals import SECOND_NS, interval_ns
+from streams.kinds import KINDS
 from streams.topics import room_of, shards_of
 
-__all__ = ["Plan", "plan_of"]
+__all__ = ["FAR_NS", "Plan", "plan_of"]
+
+BEAT_S = 0.1
+"""Wall time after which a shard says where its clock is though nothing is ready."""
+FAR_NS = 2**62
+"""A clock that no session reaches."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,47 @@ class Plan:
         """Return the number of the last session that opened by a time; -1 before the first."""
         return int(np.searchsorted(self.opens, ts_ns, "right")) - 1
 
+    @cached_property
+    def streams(self) -> tuple[str, ...]:
+        """Kinds of rows that are played, in their order inside a slice."""
+        return tuple(stream for stream in KINDS if stream in self.command.streams)
+
+    @property
+    def has_bars(self) -> bool:
+        """Whether bars are played: of them alone it is known what to expect."""
+        return "bars" in self.streams
+
+    @property
+    def has_upkeep(self) -> bool:
+        """Whether gaps are looked after, which are minutes without a bar."""
+        return self.command.upkeep and self.has_bars
+
+    def out_ns(self, number: int, clock_ns: int) -> int:
+        """Return up to where quotes and ticks are out, session ``number`` being the next to begin.
+
+        What is ready at its open belongs to it: at a clock that stands there it is still to come.
+        """
+        if number >= len(self.sessions):
+            return clock_ns
+        return min(clock_ns, self.sessions[number].open_ns - 1)
+
+    def beat_ns(self, clock_ns: int) -> int:
+        """Return where a clock is to be told though nothing is ready; far away: it need not be.
+
+        Bars come at the same times to every shard. Quotes and ticks don't: a shard that has none
+        for a while would hold up the others.
+        """
+        speed = self.command.speed
+        if speed == 0 or self.command.lockstep or self.streams == ("bars",):
+            return FAR_NS
+        return clock_ns + max(int(BEAT_S * SECOND_NS * speed), 1)
+
     def expected_ends(self, number: int) -> Longs:
-        """Return the ready times of the bars expected in a session, ascending."""
+        """Return the ready times of the bars expected in a session, ascending.
+
+        Where bars are not played none is expected then, but the clock still comes by there: no
+        shard holds up the others for long.
+        """
         return self._ends[number]
 
     @cached_property
@@ -109,7 +154,7 @@ class Plan:
             id=f"{command.run}/{session.label}/{self.shard}/1",
             run=command.run,
             kind="session" if is_now else "prefetch",
-            streams=("bars",),
+            streams=self.command.streams,
             symbols=self.symbols,
             start_ns=session.open_ns,
             end_ns=end_ns,

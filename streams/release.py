@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from schemas.records import DataRequest, Frame
@@ -26,10 +27,10 @@ class Release:
     rejections
         Messages and rows that could not be taken.
     keep
-        First raw offset that is still needed once this is committed.
+        By raw topic the first offset that is still needed once this is committed.
     """
 
     frames: tuple[Frame, ...]
     requests: tuple[DataRequest, ...]
     rejections: tuple[Rejection, ...]
-    keep: int
+    keep: Mapping[str, int]

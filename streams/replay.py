@@ -25,6 +25,7 @@ from streams.rejected import rejected_end, rejected_since
 from streams.selection import (
     BASE,
     check_derived,
+    check_streams,
     derived_of,
     opened_sources,
     range_of,
@@ -51,6 +52,7 @@ def replay(
     symbols: Sequence[str] | None = None,
     start: str | None = None,
     end: str | None = None,
+    streams: Sequence[str] = ("bars",),
     intervals: Sequence[str] = (),
     lockstep: Sequence[str] = (),
     workers: int | None = None,
@@ -82,6 +84,8 @@ def replay(
         Symbols; None for all of the source.
     start, end
         First and last session, YYYY-MM-DD, both inclusive; None for those of the source.
+    streams
+        Kinds of rows that are played: bars, quotes, ticks.
     intervals
         Lengths of derived bars that come into ``data``, too, beside the bars of 1m.
     lockstep
@@ -109,6 +113,7 @@ def replay(
         Another replay plays in this namespace, or a part of the stack does not stay up.
     """
     opened, others = opened_sources(settings, source, fallbacks, withhold)
+    check_streams(opened, source, streams)
     names = symbols_of(opened, source, symbols, others)
     first, last = range_of(opened, source, start, end)
     sessions = sessions_between(settings.calendar, first, last, settings.hours)
@@ -145,7 +150,7 @@ def replay(
         )
         has_upkeep = upkeep and stack.has_upkeep
         asked = command_of(settings, names, sessions, upkeep=has_upkeep, lockstep=lockstep)
-        return run.play(asked)
+        return run.play(replace(asked, streams=tuple(streams)))
 
 
 def anchored(command: Command) -> Command:

@@ -16,6 +16,7 @@ __all__ = [
     "BASE",
     "LiveSelection",
     "check_derived",
+    "check_streams",
     "derived_of",
     "is_feed",
     "is_of_the_past",
@@ -140,6 +141,20 @@ def symbols_of(
         msg = f"{uri} has no {lacking}; it has {few}"
         raise ConfigError(msg)
     return tuple(sorted(set(symbols)))
+
+
+def check_streams(source: Source, uri: str, streams: Sequence[str]) -> None:
+    """Check that a source has some kinds of rows, as far as it says what it has.
+
+    Raises
+    ------
+    ConfigError
+        It has not.
+    """
+    known: Sequence[str] = getattr(source, "streams", streams)
+    if lacking := [stream for stream in streams if stream not in known]:
+        msg = f"{uri} has no {' and no '.join(lacking)}; it has {', '.join(known)}"
+        raise ConfigError(msg)
 
 
 def range_of(source: Source, uri: str, start: str | None, end: str | None) -> tuple[str, str]:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from schemas.records import BarColumns, Coverage, DataRequest, Frame, Halt, Ints, Longs
+from schemas.records import (
+    BarColumns,
+    Coverage,
+    DataRequest,
+    Frame,
+    Halt,
+    Ints,
+    Longs,
+    RawPosition,
+)
 from streams.buffer import SessionBuffer
 from streams.coverage import Status
-from streams.inbox import Arrival, Clock, Inbox
+from streams.inbox import Arrival, Clock, Inbox, Noted, Rejection
 from streams.joiner import Joiner, places
+from streams.kinds import KINDS, Rows, kind_of
 from streams.ledger import Ledger
 from streams.ledgers import Ledgers
 from streams.merge import renumbered
+from streams.mixed import Mixed
 from streams.plan import Plan
 from streams.tape import Tape
 from streams.watermark import Watermark
@@ -27,8 +38,10 @@ class Sessions:
 
     Attributes
     ----------
-    inbox
-        What came in.
+    inboxes
+        What came in, by stream.
+    sources
+        Names of the sources, as the rows count them.
     ledgers
         What is known of minutes without a bar.
     asks
@@ -37,8 +50,12 @@ class Sessions:
         Whether the symbols have changed since the last release.
     """
 
-    def __init__(self) -> None:
-        self.inbox = Inbox()
+    def __init__(self, topics: Mapping[str, str]) -> None:
+        self.sources: list[str] = []
+        self.inboxes = {
+            stream: Inbox(kind, self.sources, topics.get(stream, ""))
+            for stream, kind in KINDS.items()
+        }
         self.ledgers = Ledgers()
         self.asks: list[DataRequest] = []
         self.has_changed = False
@@ -46,42 +63,58 @@ class Sessions:
         self._watermarks: dict[int, Watermark] = {}
         self._halts: dict[str, Halt] = {}
         self._joiner: Joiner | None = None
-        self._joined: list[BarColumns] = []
+        self._joined: list[Rows] = []
 
     def forget(self) -> None:
         """Begin a new run."""
-        self.inbox.forget()
+        for inbox in self.inboxes.values():
+            inbox.forget()
         self.ledgers, self.asks, self.has_changed = Ledgers(), [], False
         self._buffers, self._joiner, self._joined = {}, None, []
         self._watermarks, self._halts = {}, {}
+
+    def resume(self, last: Frame) -> None:
+        """Expect of the raw topics what the last frame needs; an older one may know bars alone."""
+        for inbox in self.inboxes.values():
+            for place in last.positions:
+                if place.topic == inbox.topic:
+                    inbox.resume(place.keep, place.taken)
+        self.sources[:] = last.sources
 
     def recall(self, plan: Plan, tape: Tape, last: Frame, since_open: Sequence[Frame]) -> None:
         """Hold again what was held behind a frame of an earlier owner, as far as frames say it."""
         if last.symbols != plan.symbols and tape.phase in ("waiting", "opened"):
             self.change(plan, tape, last.symbols)
         buffer = self.buffer(plan, tape.number)
-        for frame in since_open:
-            if frame.bars is not None:
-                rows = frame.bars
-                if frame.symbols != plan.symbols:
-                    rows = renumbered(rows, places(frame.symbols, plan.symbols))
-                buffer.released.append(rows)
-            if frame.minutes is not None and frame.minutes.session == last.session:
-                self.ledgers.of(plan, tape.number).recall(frame.minutes)
-        if plan.is_live and since_open:
+        self._recall_frames(plan, tape, since_open)
+        if plan.is_live and plan.has_upkeep and since_open:
             self._recall_live(plan, tape)
         if (ledger := self.ledgers.get(tape.number)) is not None:
             for rows in buffer.released:
-                ledger.take(rows, "", is_new=False)
+                if isinstance(rows, BarColumns):
+                    ledger.take(rows, "", is_new=False)
+
+    def _recall_frames(self, plan: Plan, tape: Tape, since_open: Sequence[Frame]) -> None:
+        """Take what is out of the session, and what is known of its minutes."""
+        buffer = self.buffer(plan, tape.number)
+        for frame in since_open:
+            tape.has_begun |= len(frame.slice_ns) > 0 or frame.clock_ns > frame.open_ns
+            there = None
+            if frame.symbols != plan.symbols:
+                there = places(frame.symbols, plan.symbols)
+            for rows in (frame.ticks, frame.quotes, frame.bars):
+                if rows is not None:
+                    buffer.recall(rows if there is None else renumbered(rows, there))
+            if frame.minutes is not None and frame.minutes.session == frame.session:
+                self.ledgers.of(plan, tape.number).recall(frame.minutes)
 
     def _recall_live(self, plan: Plan, tape: Tape) -> None:
         """Take from the minutes on the tape who is halted."""
-        if plan.command.upkeep:
-            ledger = self.ledgers.of(plan, tape.number)
-            ledger.begin(self.buffer(plan, tape.number).rows())
-            if passed := ledger.grid.expected(tape.clock_ns):
-                halted = ledger.grid.status[:, passed - 1] == Status.HALTED
-                self.watermark(plan, tape.number).halt_again(halted, tape.clock_ns)
+        ledger = self.ledgers.of(plan, tape.number)
+        ledger.begin(self.buffer(plan, tape.number).rows())
+        if passed := ledger.grid.expected(tape.clock_ns):
+            halted = ledger.grid.status[:, passed - 1] == Status.HALTED
+            self.watermark(plan, tape.number).halt_again(halted, tape.clock_ns)
 
     def watermark(self, plan: Plan, number: int) -> Watermark:
         """Return how far the symbols of a live session have reported."""
@@ -96,7 +129,9 @@ class Sessions:
     def buffer(self, plan: Plan, number: int) -> SessionBuffer:
         """Return the rows and the coverage of a session."""
         if number not in self._buffers:
-            self._buffers[number] = SessionBuffer(plan.sessions[number], plan.numbers)
+            self._buffers[number] = SessionBuffer(
+                plan.sessions[number], plan.numbers, plan.streams, self.sources
+            )
         return self._buffers[number]
 
     def drop(self, number: int) -> None:
@@ -114,16 +149,30 @@ class Sessions:
 
     def sort_in(self, plan: Plan, tape: Tape) -> None:
         """Put what came in where it belongs."""
-        at = Clock(tape.run, tape.number, tape.phase == "opened", tape.clock_ns)
-        for came in self.inbox.sort(plan, at, self.ledgers.wanted):
-            if isinstance(came, Arrival):
-                self._arrive(plan, tape, came)
-            elif isinstance(came.record, Halt):
-                self._halt(plan, tape, came.record)
-            elif not self.ledgers.note(plan, came) and isinstance(came.record, Coverage):
-                self._cover(plan, tape, came.record, is_new=came.is_new)
+        for stream, inbox in self.inboxes.items():
+            if stream not in plan.streams:
+                inbox.pass_over()
+                continue
+            clock_ns = self.out_ns(plan, tape, stream)
+            at = Clock(tape.run, tape.number, tape.phase == "opened", clock_ns)
+            for came in inbox.sort(plan, at, self.ledgers.wanted):
+                if isinstance(came, Arrival):
+                    self._arrive(plan, tape, came)
+                elif isinstance(came.record, Halt):
+                    self._halt(plan, tape, came.record)
+                elif stream != "bars" or not self.ledgers.note(plan, came):
+                    self._cover(plan, tape, came, stream)
         if self._joiner is not None and self._joiner.is_ready:
             self._join(plan, tape, self._joiner)
+
+    def out_ns(self, plan: Plan, tape: Tape, stream: str) -> int:
+        """Return the ready time up to which the rows of a kind are out.
+
+        Bars are never ready when their session opens: the clock says it.
+        """
+        if stream == "bars":
+            return tape.clock_ns
+        return plan.out_ns(tape.number + tape.has_begun, tape.clock_ns)
 
     def _halt(self, plan: Plan, tape: Tape, halt: Halt) -> None:
         if plan.is_live:
@@ -132,7 +181,7 @@ class Sessions:
                 self._halts[name] = replace(halt, symbols=(name,))
 
     def _arrive(self, plan: Plan, tape: Tape, came: Arrival) -> None:
-        if plan.is_live:
+        if plan.is_live and isinstance(came.rows, BarColumns):
             self.watermark(plan, came.number).take(came.rows)
         if self._joiner is not None and came.number == tape.number:
             came = replace(came, rows=self._joiner.hold(came.rows))
@@ -140,9 +189,12 @@ class Sessions:
             self.buffer(plan, came.number).add(came.rows)
         self.ledgers.take(came)
 
-    def _cover(self, plan: Plan, tape: Tape, coverage: Coverage, *, is_new: bool) -> None:
+    def _cover(self, plan: Plan, tape: Tape, came: Noted, stream: str) -> None:
+        coverage = came.record
+        if not isinstance(coverage, Coverage):
+            return
         if self._joiner is not None:
-            self._joiner.cover(coverage, is_new=is_new)
+            self._joiner.cover(coverage, stream, is_new=came.is_new)
         first = int(np.searchsorted(plan.closes, coverage.start_ns, "right"))
         last = int(np.searchsorted(plan.opens, coverage.end_ns, "left"))
         for number in range(max(first, tape.number), last):
@@ -150,12 +202,13 @@ class Sessions:
             is_open = number == tape.number and tape.phase == "opened"
             if plan.is_live:
                 clock_ns = tape.clock_ns if is_open else 0
-                self.watermark(plan, number).cover("bars", coverage, clock_ns)
+                self.watermark(plan, number).cover(stream, coverage, clock_ns)
             if plan.is_live and (is_open or coverage.start_ns >= plan.catchup_end_ns):
                 continue  # what came before a run that began in mid-session is not in question
-            buffer.cover(coverage)
-            if plan.command.upkeep and buffer.is_covered and not is_open and not plan.is_live:
-                self._load(plan, number, is_new=is_new)
+            buffer.cover(coverage, stream)
+            is_loaded = stream == "bars" and plan.has_upkeep and buffer.has_bars
+            if is_loaded and not is_open and not plan.is_live:
+                self._load(plan, number, is_new=came.is_new)
 
     def _load(self, plan: Plan, number: int, *, is_new: bool) -> None:
         """Find out which minutes of a session have no bar, once all of it came."""
@@ -165,28 +218,51 @@ class Sessions:
         ):
             self.ledgers.of(plan, number).load(buffer.rows(), is_new=is_new)
 
-    def late(self, plan: Plan, number: int) -> BarColumns | None:
-        """Return the corrections of a session that are to go out, None where there are none."""
+    def late(self, plan: Plan, number: int) -> Mixed:
+        """Return the corrections of a session that are to go out, in order."""
         buffer = self.buffer(plan, number)
-        pending = self.inbox.take_late(buffer.outdone)
+        pending = [
+            rows for inbox in self.inboxes.values() for rows in inbox.take_late(buffer.outdone)
+        ]
         if self._joiner is not None:
             pending = [self._joiner.without(rows) for rows in pending]
         pending += self._joined
         self._joined = []
-        pending = [rows for rows in pending if len(rows)]
-        return buffer.correct(pending) if pending else None
+        return buffer.correct([rows for rows in pending if len(rows)])
 
     @property
     def has_late(self) -> bool:
         """Whether rows from behind the clock wait for the next slice."""
-        return self.inbox.has_late or bool(self._joined)
+        return bool(self._joined) or any(inbox.has_late for inbox in self.inboxes.values())
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether messages that an earlier owner had looked at have not come again yet."""
+        return any(inbox.is_behind for inbox in self.inboxes.values())
+
+    def positions(self, plan: Plan, tape: Tape) -> tuple[RawPosition, ...]:
+        """Return where the shard stands in its raw partitions; bars come first."""
+        return tuple(
+            RawPosition(
+                *(inbox.topic, tape.shard, inbox.taken),
+                inbox.keep(self.out_ns(plan, tape, stream)),
+            )
+            for stream, inbox in reversed(self.inboxes.items())
+        )
+
+    def rejections(self) -> tuple[Rejection, ...]:
+        """Return what was refused since the last call."""
+        found = [r for inbox in self.inboxes.values() for r in inbox.rejections]
+        for inbox in self.inboxes.values():
+            inbox.rejections = []
+        return tuple(found)
 
     def ledger_at_open(self, plan: Plan, number: int) -> Ledger | None:
         """Return what is known of the minutes of a session that opens; None: all are there."""
         buffer = self.buffer(plan, number)
-        if plan.command.upkeep and plan.is_live:
+        if plan.has_upkeep and plan.is_live:
             self.ledgers.of(plan, number).begin(buffer.rows())
-        elif plan.command.upkeep and not buffer.is_covered:
+        elif plan.has_upkeep and not buffer.has_bars:
             self.ledgers.of(plan, number).load(buffer.rows(), is_new=False)
         return self.ledgers.get(number)
 
@@ -201,9 +277,9 @@ class Sessions:
         """Return the symbols that the tape has now."""
         return plan.symbols if self._joiner is None else self._joiner.active
 
-    def shown(self, rows: BarColumns) -> BarColumns:
+    def shown(self, rows: Mixed) -> Mixed:
         """Return rows with the symbols numbered as the tape has them now."""
-        return rows if self._joiner is None else self._joiner.shown(rows)
+        return rows if self._joiner is None else rows.map(self._joiner.shown)
 
     def change(self, plan: Plan, tape: Tape, old: tuple[str, ...], until_ns: int = 0) -> None:
         """Have the symbols of a plan from now on instead of ``old``.
@@ -215,7 +291,8 @@ class Sessions:
         for buffer in self._buffers.values():
             buffer.rename(moved, plan.symbols)
         self.ledgers.rename(plan.symbols)
-        self.inbox.rename(moved)
+        for inbox in self.inboxes.values():
+            inbox.rename(moved)
         marks = self._watermarks.items()
         self._watermarks = {n: mark.renamed(plan.symbols) for n, mark in marks}
         self._joined = [renumbered(rows, moved) for rows in self._joined]
@@ -238,10 +315,11 @@ class Sessions:
     def _join(self, plan: Plan, tape: Tape, joiner: Joiner) -> None:
         """Let symbols in: what they had until now goes out in front of the next slice."""
         self._joiner = None
-        late, fresh = joiner.take(tape.clock_ns)
+        late, fresh = joiner.take(lambda rows: self.out_ns(plan, tape, kind_of(rows).stream))
         self._joined += late
         for rows in fresh:
             self.buffer(plan, tape.number).add(rows)
-        if plan.command.upkeep:
+        if plan.has_upkeep:
+            bars = [rows for rows in (*late, *fresh) if isinstance(rows, BarColumns)]
             until_ns = tape.clock_ns if plan.is_live else None
-            self.ledgers.of(plan, tape.number).join([*late, *fresh], joiner.joining, until_ns)
+            self.ledgers.of(plan, tape.number).join(bars, joiner.joining, until_ns)

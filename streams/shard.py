@@ -11,27 +11,20 @@ and not out otherwise; a row from ``taken`` on is not out.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from schemas.records import (
-    BarColumns,
-    Command,
-    DataRequest,
-    Frame,
-    Longs,
-    RawPosition,
-    Record,
-)
+from schemas.records import Command, DataRequest, Frame, Longs, Record
 from streams import live
 from streams.frames import Slices, cut, mark
 from streams.inbox import Inbox, Rejection
 from streams.intervals import SECOND_NS
+from streams.mixed import Mixed
 from streams.opening import TIMED_OUT, why_incomplete
-from streams.plan import Plan, plan_of
+from streams.plan import FAR_NS, Plan, plan_of
 from streams.release import RELEASE_ROWS, Release
 from streams.sessions import Sessions
 from streams.tape import Tape
@@ -46,8 +39,8 @@ class Shard:
     ----------
     shard, shards
         Its number, and how many there are.
-    topic
-        Its raw topic.
+    topics
+        Its raw topics by stream.
     plan_of
         Makes the plan of a command for a shard.
     """
@@ -56,12 +49,11 @@ class Shard:
         self,
         shard: int,
         shards: int,
-        topic: str,
+        topics: Mapping[str, str],
         plan_of: Callable[[Command, int, int], Plan] = plan_of,
     ) -> None:
-        self.topic = topic
         self.tape = Tape(shard, shards)
-        self._held = Sessions()
+        self._held = Sessions(topics)
         self._plan_of = plan_of
         self._plan: Plan | None = None
         self._command: Command | None = None
@@ -70,9 +62,9 @@ class Shard:
         self._recovered: tuple[Frame, tuple[Frame, ...]] | None = None
 
     @property
-    def inbox(self) -> Inbox:
-        """What came in."""
-        return self._held.inbox
+    def inboxes(self) -> Mapping[str, Inbox]:
+        """What came in, by stream."""
+        return self._held.inboxes
 
     # What comes in.
 
@@ -88,11 +80,9 @@ class Shard:
         opens
             Offsets of the open frames that the topic still holds, ascending.
         """
-        place = next(p for p in last.positions if p.topic == self.topic)
         self.tape.stand_at(last)
         self.tape.opens = deque(opens)
-        self.inbox.resume(place.keep, place.taken)
-        self.inbox.sources = list(last.sources)
+        self._held.resume(last)
         # A new worker reads the commands from the first on; those before this one are history.
         self._version = last.command
         self._recovered = (last, tuple(since_open))
@@ -102,9 +92,11 @@ class Shard:
         if self._command is None or command.version > self._command.version:
             self._command = command
 
-    def take(self, offset: int, record: Record | Rejection, wall_ns: int) -> None:
-        """Take a message of the raw topic, or the reason why it can't be decoded."""
-        self.inbox.put(offset, record)
+    def take(
+        self, offset: int, record: Record | Rejection, wall_ns: int, stream: str = "bars"
+    ) -> None:
+        """Take a message of a raw topic, or the reason why it can't be decoded."""
+        self.inboxes[stream].put(offset, record)
         # What is of another run, or can't be read, is no progress of this one.
         if getattr(record, "run", None) in ("", self.tape.run):
             self.tape.progress_ns = wall_ns
@@ -146,7 +138,7 @@ class Shard:
     def due_ns(self) -> int | None:
         """Return the wall time at which something falls due by itself, None for nothing."""
         plan, tape = self._plan, self.tape
-        if plan is None or self.is_idle or self.inbox.is_behind:
+        if plan is None or self.is_idle or self._held.is_behind:
             return None
         if plan.is_live:
             return live.due_ns(plan, self._held, tape)
@@ -158,8 +150,9 @@ class Shard:
             times_out_ns = tape.progress_ns + int(plan.command.session_timeout_s * SECOND_NS)
             return max(opens_ns, times_out_ns)
         ends = plan.expected_ends(tape.number)
-        at = int(np.searchsorted(ends, tape.clock_ns, "right"))
-        return plan.wall_ns(tape.number, int(ends[at]) if at < len(ends) else session.close_ns)
+        ends = ends[np.searchsorted(ends, tape.clock_ns, "right") :]
+        next_ns = self._held.buffer(plan, tape.number).next_slice(ends, session.close_ns)
+        return plan.wall_ns(tape.number, min(next_ns, self._beat_ns(plan)))
 
     def advance(
         self, wall_ns: int, *, may_open: bool = True, may_go: bool = True, is_at_end: bool = True
@@ -196,7 +189,7 @@ class Shard:
         if self.tape.phase == "idle" and self._recovered is not None:
             self._go_on(plan, *self._recovered, wall_ns)
             self._recovered = None
-        if self.is_idle or self.inbox.is_behind:
+        if self.is_idle or self._held.is_behind:
             return None
         if before is not plan and before is not None and before.command.paused:
             self.tape.progress_ns = wall_ns  # nothing was to come while the clock stood
@@ -213,7 +206,7 @@ class Shard:
         tape = self.tape
         self._held.forget()
         tape.run, tape.phase = plan.command.run, "waiting"
-        tape.number, tape.requested, tape.open_offset = 0, -1, -1
+        tape.number, tape.requested, tape.open_offset, tape.has_begun = 0, -1, -1, False
         tape.clock_ns, tape.progress_ns = plan.sessions[0].open_ns, wall_ns
         tape.incomplete, tape.reason, tape.left_out = False, "", ()
         requests = self._requests(plan)
@@ -310,7 +303,7 @@ class Shard:
             is_at_end = self._is_at_end
             closes = closes and live.may_close(plan, held, tape, wall_ns, is_at_end=is_at_end)
         if len(fresh) == 0 and len(due) == 0 and not closes and not is_out:
-            return None
+            return self._beat(plan, until_ns)
         frames = self._rows(plan, fresh, due, until_ns)
         if closes:
             held.ledgers.give_up(tape.number)
@@ -326,9 +319,21 @@ class Shard:
                 frames += self._opening(plan, wall_ns)
         return self._release(frames, requests)
 
-    def _rows(self, plan: Plan, fresh: BarColumns, due: Longs, until_ns: int) -> list[Frame]:
+    def _beat(self, plan: Plan, until_ns: int) -> Release | None:
+        """Say where the clock is though nothing is due, where it would stand for too long."""
+        if until_ns < self._beat_ns(plan):
+            return None
+        self.tape.clock_ns, self.tape.has_begun = until_ns, True
+        return self._release([self._frame(plan, "rows")])
+
+    def _beat_ns(self, plan: Plan) -> int:
+        """Return where the clock is to be told next; late rows wait for a slice to go with."""
+        return FAR_NS if self._held.has_late else plan.beat_ns(self.tape.clock_ns)
+
+    def _rows(self, plan: Plan, fresh: Mixed, due: Longs, until_ns: int) -> list[Frame]:
         """Return the frames of the rows that are due; the clock moves to their last slice."""
         tape = self.tape
+        tape.has_begun = True
         if not plan.symbols:
             if len(due):
                 tape.clock_ns = int(due[-1])
@@ -338,9 +343,9 @@ class Shard:
         slices = mark(
             fresh,
             due,
-            corrections=0 if late is None else len(late),
+            corrections=len(late),
             until_ns=until_ns,
-            symbols=len(active),
+            symbols=len(active) if plan.has_bars else 0,
             interval_ns=plan.interval_ns,
             no_trade=self._held.no_trade(plan, tape.number, due, until_ns),
         )
@@ -349,9 +354,8 @@ class Shard:
         for part in parts:
             tape.clock_ns = part.clock_ns
             marks = {f.name: getattr(part.slices, f.name) for f in fields(Slices)}
-            rows = len(part.rows)
-            bars = self._held.shown(part.rows) if rows else None
-            frames.append(self._frame(plan, "rows", rows=rows, bars=bars, **marks))
+            kinds: Mapping[str, Any] = self._held.shown(part.rows).columns
+            frames.append(self._frame(plan, "rows", rows=len(part.rows), **kinds, **marks))
         return frames
 
     def _close(self, plan: Plan, frames: list[Frame], wall_ns: int) -> tuple[DataRequest, ...]:
@@ -364,7 +368,7 @@ class Shard:
             frames.append(self._frame(plan, "end", session=""))
             tape.phase = "ended"
             return ()
-        tape.number += 1
+        tape.number, tape.has_begun = tape.number + 1, False
         tape.phase, tape.incomplete, tape.reason = "waiting", False, ""
         prefetched = self._held.is_complete(plan, tape.number)
         requests = self._requests(plan)
@@ -394,9 +398,6 @@ class Shard:
 
     def _frame(self, plan: Plan, event: str, session: str | None = None, **changes: Any) -> Frame:
         playing = plan.sessions[self.tape.number]
-        place = RawPosition(
-            self.topic, self.tape.shard, self.inbox.taken, self.inbox.keep(self.tape.clock_ns)
-        )
         return self.tape.write(
             event,
             plan.command,
@@ -404,17 +405,15 @@ class Shard:
             open_ns=playing.open_ns,
             close_ns=playing.close_ns,
             requested=plan.label(self.tape.requested),
-            positions=(place,),
+            positions=self._held.positions(plan, self.tape),
             symbols=() if event in ("close", "end") else self._held.active(plan),
-            sources=tuple(self.inbox.sources),
+            sources=tuple(self._held.sources),
             interval_ns=plan.interval_ns,
-            expected=len(plan.expected_ends(self.tape.number)),
+            expected=len(plan.expected_ends(self.tape.number)) if plan.has_bars else 0,
             **changes,
         )
 
     def _release(self, frames: list[Frame], requests: Sequence[DataRequest] = ()) -> Release:
-        rejections, self.inbox.rejections = tuple(self.inbox.rejections), []
-        keep = self.inbox.keep(self.tape.clock_ns)
-        held = self._held
+        held, keep = self._held, {place.topic: place.keep for place in frames[-1].positions}
         asks, held.asks, held.has_changed = held.asks, [], False
-        return Release(tuple(frames), (*requests, *asks), rejections, keep)
+        return Release(tuple(frames), (*requests, *asks), held.rejections(), keep)

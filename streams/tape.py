@@ -29,6 +29,8 @@ class Tape:
         Number of the session that plays or comes.
     phase
         ``idle`` (no run), ``waiting`` (for coverage), ``opened`` or ``ended``.
+    has_begun
+        Whether a slice of the session is out.
     open_offset
         Offset of the session's open frame; -1 where there is none.
     opens
@@ -55,6 +57,7 @@ class Tape:
     clock_ns: int = 0
     number: int = 0
     phase: str = "idle"
+    has_begun: bool = False
     open_offset: int = -1
     opens: deque[int] = field(default_factory=deque)
     requested: int = -1

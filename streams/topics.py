@@ -61,6 +61,11 @@ class Topics:
         return (self.raw_bars, self.raw_quotes, self.raw_ticks)
 
     @property
+    def streams(self) -> dict[str, str]:
+        """Streams by their raw topics."""
+        return {self.raw_bars: "bars", self.raw_quotes: "quotes", self.raw_ticks: "ticks"}
+
+    @property
     def raw_history(self) -> str:
         """Bars of trailing sessions as sources send them; read by the upkeep."""
         return f"{self.namespace}.raw.history"

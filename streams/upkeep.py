@@ -63,7 +63,8 @@ class Upkeep:
         self.app = make_app(settings, self.topics.upkeep)
         self._assignment = Assignment(settings, self.app, self.topics.session, self._keeper)
         self.app.agent(self.app.topic(self.topics.session))(self._frames)
-        Refetch(self.app, self.topics.session, self._assignment.next_offsets)
+        came = partial(self._assignment.next_offsets, self.topics.session)
+        Refetch(self.app, self.topics.session, came)
 
     def run(self) -> None:
         """Run until SIGTERM or a fault."""

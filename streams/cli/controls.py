@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from streams.cli.options import Json, Namespace, hours_of, names, settings_of
+from streams.cli.options import Json, Namespace, hours_of, kinds_of, names, settings_of
 from streams.cli.output import clock, note, print_json, print_line
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def start(
     start: str | None = None,
     end: str | None = None,
     speed: str | None = None,
+    kinds: str = "bars",
     extended_hours: Annotated[bool, Parameter(negative="")] = False,
     hours: str | None = None,
     session_timeout: float | None = None,
@@ -50,6 +51,8 @@ def start(
         Last session, inclusive.
     speed
         max, or tape seconds a wall second: 60 plays an hour a minute, 1 is real time.
+    kinds
+        Kinds of rows with commas between, of those that the source has: bars, quotes, ticks.
     extended_hours
         Pre-market and after-hours too.
     hours
@@ -84,6 +87,7 @@ def start(
         names(symbols),
         start,
         end,
+        streams=kinds_of(kinds),
         paused=paused,
         lockstep=names(lockstep) or (),
         live=live,

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from streams.settings import Settings
 
-__all__ = ["Json", "Namespace", "hours_of", "names", "settings_of"]
+__all__ = ["Json", "Namespace", "hours_of", "kinds_of", "names", "settings_of"]
 
 Json: TypeAlias = Annotated[
     bool, Parameter(name="--json", negative="", help="Print JSON on stdout, for machines.")
@@ -49,6 +49,24 @@ def hours_of(hours: str | None, *, extended: bool) -> str | None:
         msg = "--extended-hours and --hours say two different things: give one of them"
         raise ConfigError(msg)
     return "extended" if extended else hours
+
+
+def kinds_of(text: str) -> tuple[str, ...]:
+    """Return the kinds of rows in a list with commas, each once, in their order on the tape.
+
+    Raises
+    ------
+    ConfigError
+        One that is none, or none at all.
+    """
+    from streams.errors import ConfigError
+    from streams.kinds import KINDS
+
+    said = set(names(text) or ())
+    if not said or not said <= KINDS.keys():
+        msg = f"--kinds {text}: bars, quotes and ticks are the kinds there are"
+        raise ConfigError(msg)
+    return tuple(stream for stream in KINDS if stream in said)
 
 
 def names(text: str | None) -> list[str] | None:

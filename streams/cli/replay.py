@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from streams.cli.options import Json, Namespace, hours_of, names, settings_of
+from streams.cli.options import Json, Namespace, hours_of, kinds_of, names, settings_of
 from streams.cli.output import Bar, bar, clock, note, print_json, print_line, print_table
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def replay(
     speed
         max, or tape seconds a wall second: 60 plays an hour a minute, 1 is real time.
     kinds
-        Streams with commas between; bars is the one there is.
+        Kinds of rows with commas between, of those that the source has: bars, quotes, ticks.
     interval
         Lengths of bars that the replay itself reads, with commas between, such as 1m,5m; those of
         1m are always played, and made into the longer ones.
@@ -96,12 +96,8 @@ def replay(
     tables
         Whether a stack of our own keeps the session_data tables.
     """
-    from streams.errors import ConfigError
     from streams.replay import replay as run
 
-    if kinds != "bars":
-        msg = f"--kinds {kinds}: bars is the one stream that can be replayed"
-        raise ConfigError(msg)
     settings = settings_of(
         namespace=namespace,
         calendar=calendar,
@@ -120,6 +116,7 @@ def replay(
             symbols=names(symbols),
             start=start,
             end=end,
+            streams=kinds_of(kinds),
             intervals=names(interval) or (),
             lockstep=names(lockstep) or (),
             workers=workers,
@@ -165,9 +162,9 @@ def result_lines(result: ReplayResult) -> None:
     rows = [
         ("run", f"{result.namespace}/{result.run}"),
         ("sessions", f"{result.sessions:,}"),
-        ("bars", f"{result.bars:,}"),
+        *((kind, f"{count:,}") for kind, count in result.rows.items() if count or kind == "bars"),
         ("seconds", f"{result.elapsed_s:.3f}"),
-        ("bars/s", f"{result.bars / result.elapsed_s:,.0f}"),
+        ("rows/s", f"{result.rows_per_s:,.0f}"),
         ("gaps", _gaps(result)),
         ("minutes", _minutes(result)),
         ("prefetched", _share(result.prefetch_hit_rate, "of the rolls")),

@@ -8,7 +8,14 @@ from streams.controls import Controls
 from streams.errors import ConfigError, SessiontapeError
 from streams.local.running import running_stack
 from streams.local.stack import readers_of
-from streams.selection import is_feed, live_selection, opened_sources, range_of, symbols_of
+from streams.selection import (
+    check_streams,
+    is_feed,
+    live_selection,
+    opened_sources,
+    range_of,
+    symbols_of,
+)
 from streams.settings import Settings
 from streams.standing import TapeState
 
@@ -21,9 +28,9 @@ def start_run(
     start: str | None,
     end: str | None,
     *,
+    streams: Sequence[str] = ("bars",),
     paused: bool = False,
     lockstep: Sequence[str] = (),
-    streams: Sequence[str] = ("bars",),
     live: bool = False,
 ) -> TapeState:
     """Begin a run; what is not given is that of the stack's source.
@@ -36,12 +43,12 @@ def start_run(
         Symbols; None for all of the source.
     start, end
         First and last session, YYYY-MM-DD, both inclusive; None for those of the source.
+    streams
+        Kinds of rows that are played: bars, quotes, ticks.
     paused
         Whether the clock stands until it is resumed.
     lockstep
         Consumer groups that the clock waits for behind each slice.
-    streams
-        Streams of the run.
     live
         Whether rows are taken as they come, from a stack whose source is a feed: of one that plays
         what was ``start`` may be a time, of others there is neither start nor end.
@@ -92,6 +99,7 @@ def start_run(
                 upkeep=has_upkeep,
             )
     source, others = opened_sources(settings, state.source, state.fallbacks)
+    check_streams(source, state.source, streams)
     names = symbols_of(source, state.source, symbols, others)
     first, last = range_of(source, state.source, start, end)
     with Controls(settings=connected) as controls:
@@ -99,6 +107,7 @@ def start_run(
             names,
             first,
             last,
+            streams=streams,
             paused=paused,
             lockstep=lockstep,
             readers=readers,

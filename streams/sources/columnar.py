@@ -154,6 +154,11 @@ class ColumnarSource:
             raise SourceError("there is no such file", path=place)
         return cls(scheme, files, form, stream)
 
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Kinds of rows that it has: one."""
+        return (self.stream,)
+
     def symbols(self) -> tuple[str, ...]:
         """Return the symbols of all rows, sorted."""
         if not self._known:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -72,6 +72,7 @@ class SyntheticSource:
     vouch: bool = True
     delay_ms: float = 0.0
     name: str = "synthetic"
+    streams: ClassVar[tuple[str, ...]] = ("bars",)
 
     @classmethod
     def open(cls, text: str) -> Self:

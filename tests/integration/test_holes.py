@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -51,21 +52,21 @@ def test_only_what_can_be_read_lies_between(settings: Settings) -> None:
 
 
 async def test_an_owner_goes_on_over_marks_and_stops_at_a_hole(settings: Settings) -> None:
-    send_in_transactions(settings, True, False, True, True)
+    topic = send_in_transactions(settings, True, False, True, True)
 
-    async def tidy(*_: int) -> None:
+    async def tidy(*_: Any) -> None:
         return None
 
     owner = Owner(settings, 0, 1, readers_at=lambda *_: 0, is_at_end=lambda _: True, tidy=tidy)
     running = asyncio.create_task(owner.run())
     try:
-        await owner.take(0, MESSAGE)
-        await owner.take(4, MESSAGE)
-        assert owner.backlog == 2
-        await owner.take(6, MESSAGE)
+        await owner.take(topic, 0, MESSAGE)
+        await owner.take(topic, 4, MESSAGE)
+        assert owner.backlog(topic) == 2
+        await owner.take(topic, 6, MESSAGE)
         send_in_transactions(settings, True, True)
         with pytest.raises(HoleError, match="offset 8 had to come") as caught:
-            await owner.take(10, MESSAGE)
+            await owner.take(topic, 10, MESSAGE)
         assert (caught.value.expected, caught.value.got) == (8, 10)
     finally:
         owner.close()
@@ -74,11 +75,12 @@ async def test_an_owner_goes_on_over_marks_and_stops_at_a_hole(settings: Setting
 
 
 async def test_who_waits_for_an_owner_that_is_closed_is_let_go(settings: Settings) -> None:
-    async def tidy(*_: int) -> None:
+    async def tidy(*_: Any) -> None:
         return None
 
     owner = Owner(settings, 0, 1, readers_at=lambda *_: 0, is_at_end=lambda _: True, tidy=tidy)
-    waiting = asyncio.create_task(owner.take(0, MESSAGE))
+    topic = Topics(settings.namespace).raw_ticks
+    waiting = asyncio.create_task(owner.take(topic, 0, MESSAGE))
     owner.close()
     await asyncio.wait_for(waiting, 5)
-    assert owner.backlog == 0
+    assert owner.backlog(topic) == 0

@@ -5,10 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from schemas import Bar, BarBlock, Codec, Command, Coverage, DataRequest, Frame, Halt, Record
+from schemas import (
+    Bar,
+    BarBlock,
+    Codec,
+    Command,
+    Coverage,
+    DataRequest,
+    Frame,
+    Halt,
+    Quote,
+    QuoteBlock,
+    Record,
+    Tick,
+    TickBlock,
+)
 from schemas.records import BarColumns, Floats
 from streams.errors import DecodeError
 from streams.inbox import Rejection
@@ -17,11 +32,14 @@ from streams.plan import Plan, plan_of
 from streams.shard import Release, Shard
 
 TOPIC = "model.raw.bars"
+TOPICS = {stream: f"model.raw.{stream}" for stream in ("bars", "quotes", "ticks")}
 RUN = "run-1"
 WALL_NS = 1_700_000_000_000_000_000
 CODEC = Codec()
 Row = tuple[str, int, int, int]
 """Symbol, ts_ns, interval_ns, source revision."""
+Spot = tuple[str, int, int, int]
+"""Of a quote or a tick: symbol, ts_ns, sequence (-1: none), source revision."""
 plan_for = cache(plan_of)
 
 
@@ -85,6 +103,77 @@ def block(rows: Sequence[Row], run: str = RUN, source: str = "model") -> BarBloc
     )
 
 
+def spot_values(row: Spot) -> tuple[float, float]:
+    """A price and a size: others for every revision of a row."""
+    symbol, ts_ns, sequence, revision = row
+    price = 50.0 + ts_ns % 9973 / 64 + sequence / 128 + sum(symbol.encode()) / 8192
+    return price, 1.0 + revision
+
+
+def _spots(rows: Sequence[Spot]) -> dict[str, Any]:
+    symbols = tuple(dict.fromkeys(row[0] for row in rows))
+    return {
+        "symbols": symbols,
+        "symbol": np.array([symbols.index(row[0]) for row in rows], np.int32),
+        "ts_ns": np.array([row[1] for row in rows], np.int64),
+        "sequence": np.array([row[2] for row in rows], np.int64),
+        "revision": np.array([row[3] for row in rows], np.int32),
+    }
+
+
+def tick_block(rows: Sequence[Spot], run: str = RUN, source: str = "model") -> TickBlock:
+    """Ticks; their conditions follow from their sequence numbers."""
+    values = np.array([spot_values(row) for row in rows], np.float64).reshape(-1, 2)
+    conditions = tuple(dict.fromkeys(condition_of(row) for row in rows if condition_of(row)))
+    places = {name: n for n, name in enumerate(conditions)}
+    return TickBlock(
+        **_spots(rows),
+        price=values[:, 0].copy(),
+        size=values[:, 1].copy(),
+        condition=np.array([places.get(condition_of(row), -1) for row in rows], np.int32),
+        conditions=conditions,
+        run=run,
+        source=source,
+    )
+
+
+def condition_of(row: Spot) -> str:
+    return ("", "F", "odd lot")[max(row[2], 0) % 3]
+
+
+def quote_block(rows: Sequence[Spot], run: str = RUN, source: str = "model") -> QuoteBlock:
+    values = np.array([spot_values(row) for row in rows], np.float64).reshape(-1, 2)
+    return QuoteBlock(
+        **_spots(rows),
+        bid=values[:, 0] - 0.25,
+        bid_size=values[:, 1].copy(),
+        ask=values[:, 0] - 0.5,  # crossed: that happens
+        ask_size=values[:, 1] * 2,
+        run=run,
+        source=source,
+    )
+
+
+def tick(row: Spot, run: str = "", source: str = "model", **values: Any) -> Tick:
+    """One tick; a sequence of -1 is one without a number, which is 0 in a message."""
+    price, size = spot_values(row)
+    symbol, ts_ns, sequence, revision = row
+    one = Tick(
+        *(symbol, ts_ns, price, size, condition_of(row)),
+        *(max(sequence, 0), source, revision, run),
+    )
+    return replace(one, **values)
+
+
+def quote(row: Spot, run: str = "", source: str = "model") -> Quote:
+    price, size = spot_values(row)
+    symbol, ts_ns, sequence, revision = row
+    return Quote(
+        *(symbol, ts_ns, price - 0.25, size, price - 0.5, size * 2),
+        *(max(sequence, 0), source, revision, run),
+    )
+
+
 def coverage(
     plan: Plan,
     number: int,
@@ -130,7 +219,7 @@ class Partition:
         self.end += len(offsets) + 1  # the end of the transaction takes an offset, too
         self.requests += release.requests
         self.rejections += release.rejections
-        self.keep = release.keep
+        self.keep = release.keep[TOPIC]
         return offsets
 
     def tape(self) -> list[Frame]:
@@ -167,7 +256,7 @@ class Worker:
         partition.epoch += 1
         self.epoch = partition.epoch
         self.partition = partition
-        self.shard = Shard(shard, shards, TOPIC, plan_for)
+        self.shard = Shard(shard, shards, TOPICS, plan_for)
         self.next = max(start, partition.low)
         if partition.frames:
             assert self.next <= partition.keep

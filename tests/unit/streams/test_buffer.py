@@ -10,7 +10,9 @@ import pytest
 from schemas.records import BarColumns, Coverage
 from streams.buffer import SessionBuffer
 from streams.calendar import Session
+from streams.kinds import Rows
 from streams.merge import bars_of
+from streams.mixed import Mixed
 from tests.unit.streams.shards import Row, block
 
 MIN = 60
@@ -23,10 +25,11 @@ def bars(*rows: Row) -> BarColumns:
     return bars_of(block(rows), SYMBOLS, np.int32(0))
 
 
-def keys(found: BarColumns | None) -> list[tuple[int, int, int]]:
-    if found is None:
+def keys(found: Mixed | Rows) -> list[tuple[int, int, int]]:
+    bars = found.bars if isinstance(found, Mixed) else found
+    if bars is None:
         return []
-    columns = (found.symbol.tolist(), found.ts_ns.tolist(), found.revision.tolist())
+    columns = (bars.symbol.tolist(), bars.ts_ns.tolist(), bars.revision.tolist())
     return list(zip(*columns, strict=True))
 
 
@@ -115,10 +118,10 @@ def test_what_is_out_already_or_older_is_no_correction() -> None:
     held = buffer()
     held.add(bars(("AA", 0, MIN, 2)))
     held.take(60)
-    assert held.correct([bars(("AA", 0, MIN, 2))]) is None
-    assert held.correct([bars(("AA", 0, MIN, 1))]) is None
+    assert not len(held.correct([bars(("AA", 0, MIN, 2))]))
+    assert not len(held.correct([bars(("AA", 0, MIN, 1))]))
     same = replace(bars(("AA", 0, MIN, 2)), revision=np.array([9], np.int32))
-    assert held.correct([same]) is None
+    assert not len(held.correct([same]))
     assert len(held.released) == 1
 
 

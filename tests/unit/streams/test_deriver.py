@@ -541,7 +541,7 @@ def played(symbols: tuple[str, ...], start: str, end: str) -> tuple[list[Frame],
     """Return the frames of the session topic, and the source's bars."""
     source = open_source(f"lean:{REAL}")
     sessions = sessions_between("XNYS", start, end)
-    shard = Shard(0, 1, "raw.bars")
+    shard = Shard(0, 1, {"bars": "raw.bars"})
     command = command_of(load().but(calendar="XNYS", speed="max"), symbols, sessions)
     shard.command(replace(command, version=1, run="real", upkeep=False))
     frames: list[Frame] = []

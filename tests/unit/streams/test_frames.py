@@ -12,16 +12,37 @@ from hypothesis import strategies as st
 from schemas import Codec, Frame
 from schemas.records import BarColumns, Longs
 from streams.frames import ENVELOPE_BYTES, Cut, Slices, cut, mark
-from streams.merge import bars_of, merge_bars, ready_ns
+from streams.kinds import Block
+from streams.merge import columns_of, merge_rows, ready_ns
+from streams.mixed import NOTHING, Mixed, mixed
 from streams.topics import MESSAGE_BYTES
-from tests.unit.streams.shards import Row, block
+from tests.unit.streams.shards import Row, Spot, block, quote_block, tick_block
 
 MIN = 60
 
 
-def bars(rows: list[Row]) -> BarColumns:
-    numbers = {f"S{n}": n for n in range(40)}
-    return merge_bars([bars_of(block(rows), numbers, np.int32(0))])
+NUMBERS = {f"S{n}": n for n in range(40)}
+
+
+def together(*blocks: Block) -> Mixed:
+    """Rows of each kind once at most, in the order of the kinds."""
+    parts = [merge_rows([columns_of(one, NUMBERS, np.int32(0))]) for one in blocks]
+    return mixed(parts, [ready_ns(rows) for rows in parts])
+
+
+def bars(rows: list[Row]) -> Mixed:
+    return together(block(rows))
+
+
+def times(rows: Mixed) -> list[tuple[str, int]]:
+    """Kind and time of each row, in the order of their places."""
+    placed = [
+        (place, (stream, ts_ns))
+        for stream, columns in rows.columns.items()
+        for place, ts_ns in zip(columns.row.tolist(), columns.ts_ns.tolist(), strict=True)
+    ]
+    assert sorted(place for place, _ in placed) == list(range(len(rows)))
+    return [what for _, what in sorted(placed)]
 
 
 def longs(*values: int) -> Longs:
@@ -69,7 +90,7 @@ def test_corrections_go_out_with_the_first_slice() -> None:
 
 
 def pieces(
-    late: BarColumns | None, fresh: BarColumns, slices: Slices, room: int, symbols_bytes: int = 0
+    late: Mixed, fresh: Mixed, slices: Slices, room: int, symbols_bytes: int = 0
 ) -> list[Cut]:
     message = room + ENVELOPE_BYTES + symbols_bytes
     return list(
@@ -84,6 +105,19 @@ def pieces(
     )
 
 
+def spots(first: int, last: int) -> st.SearchStrategy[list[Spot]]:
+    return st.lists(
+        st.tuples(
+            st.integers(0, 30).map(lambda n: f"S{n}"),
+            st.integers(first, last).map(lambda n: n * MIN // 2),
+            st.integers(-1, 3),
+            st.just(0),
+        ),
+        max_size=30,
+    )
+
+
+NO_OTHERS: tuple[list[Spot], ...] = ([], [], [], [])
 rows_strategy = st.lists(
     st.tuples(
         st.integers(0, 30).map(lambda n: f"S{n}"),
@@ -99,30 +133,34 @@ rows_strategy = st.lists(
 @given(
     late=st.lists(st.integers(0, 30).map(lambda n: (f"S{n}", 0, MIN, 0)), max_size=20),
     rows=rows_strategy,
-    room=st.integers(100, 6_000),
+    others=st.one_of(st.just(NO_OTHERS), st.tuples(*[spots(0, 2)] * 2, *[spots(4, 12)] * 2)),
+    room=st.integers(120, 6_000),
     expected=st.booleans(),
 )
 def test_the_parts_together_are_the_whole(
-    late: list[Row], rows: list[Row], room: int, expected: bool
+    late: list[Row],
+    rows: list[Row],
+    others: tuple[list[Spot], ...],
+    room: int,
+    expected: bool,
 ) -> None:
-    fresh = bars(rows)
-    corrections = bars(late) if late else None
+    corrections = together(tick_block(others[0]), quote_block(others[1]), block(late))
+    fresh = together(tick_block(others[2]), quote_block(others[3]), block(rows))
     ends = longs(*range(180, 420, MIN)) if expected else longs()
     slices = mark(
         fresh,
         ends,
-        corrections=0 if corrections is None else len(corrections),
+        corrections=len(corrections),
         until_ns=500,
         symbols=31,
         interval_ns=MIN,
     )
     cuts = pieces(corrections, fresh, slices, room)
-    whole = ([] if corrections is None else corrections.ts_ns.tolist()) + fresh.ts_ns.tolist()
-    assert [ts for part in cuts for ts in part.rows.ts_ns.tolist()] == whole
+    whole = times(corrections) + times(fresh)
+    assert [row for part in cuts for row in times(part.rows)] == whole
     clock = -1
     sums: dict[int, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
     for part in cuts:
-        assert part.rows.row.tolist() == list(range(len(part.rows)))
         assert int(part.slices.slice_rows.sum()) == len(part.rows)
         assert (part.slices.slice_corrections <= part.slices.slice_rows).all()
         assert (part.slices.slice_corrections >= 0).all()
@@ -136,7 +174,7 @@ def test_the_parts_together_are_the_whole(
         clock = part.clock_ns
         # Each row stands in its slice; corrections in front, behind the clock.
         known = np.repeat(part.slices.slice_ns, part.slices.slice_rows)
-        assert (ready_ns(part.rows) <= known).all()
+        assert (part.rows.ready <= known).all()
         for row in table(part.slices):
             sums[row[0]] = sums.get(row[0], np.zeros(6, np.int64)) + np.array(row[1:])
     assert {ns: tuple(total.tolist()) for ns, total in sums.items()} == {
@@ -176,15 +214,16 @@ def test_no_frame_is_larger_than_a_message_may_be(symbols: int, differ: bool) ->
         revision=rng.integers(0, 2, count).astype(np.int32) * differ,
         **values,
     )
-    slices = mark(fresh, longs(), corrections=0, until_ns=0, symbols=symbols, interval_ns=MIN)
+    rows = mixed([fresh], [ready_ns(fresh)])
+    slices = mark(rows, longs(), corrections=0, until_ns=0, symbols=symbols, interval_ns=MIN)
     symbols_bytes = sum(len(name) + 2 for name in names)
     seen, sizes = 0, []
-    for part in cut(None, fresh, slices, clock_ns=0, symbols_bytes=symbols_bytes):
+    for part in cut(NOTHING, rows, slices, clock_ns=0, symbols_bytes=symbols_bytes):
         frame = Frame(
             run="r" * 40, shard=0, shards=1, frame=0, first_row=seen, rows=len(part.rows),
             clock_ns=part.clock_ns, event="rows", mode="replay", speed=0.0, command=1,
             session="2024-11-29", open_ns=0, close_ns=1, open_offset=0, reason="x" * 300,
-            symbols=names, sources=("one", "two"), bars=part.rows,
+            symbols=names, sources=("one", "two"), bars=part.rows.bars,
             **{f.name: getattr(part.slices, f.name) for f in fields(Slices)},
         )  # fmt: skip
         sizes.append(len(Codec().encode(frame)))

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from schemas import Bar, BarBlock, BarColumns, Coverage, Quote, Record
+from schemas import Bar, BarBlock, Coverage, Quote, Record
 from streams.inbox import Arrival, Clock, Inbox, Noted, Rejection
 from streams.intervals import MINUTE_NS
+from streams.kinds import Rows
 from streams.topics import shard_of
 from tests.unit.streams.shards import RUN, Row, bar, block, command, coverage, plan_for
 
@@ -49,7 +50,7 @@ def reasons(inbox: Inbox) -> list[tuple[int, str]]:
     return [(rejection.offset, rejection.reason) for rejection in inbox.rejections]
 
 
-def late_in(inbox: Inbox) -> list[BarColumns]:
+def late_in(inbox: Inbox) -> list[Rows]:
     return inbox.take_late(lambda rows: np.zeros(len(rows), np.bool_))
 
 

@@ -28,6 +28,7 @@ from tests.unit.streams.shards import (
     CODEC,
     RUN,
     TOPIC,
+    TOPICS,
     WALL_NS,
     FencedWriterError,
     Partition,
@@ -72,7 +73,7 @@ class Lane:
 
     def __post_init__(self) -> None:
         self.owner = Worker(self.partition, self.number, self.shards)
-        self.twin = Shard(self.number, self.shards, TOPIC, plan_for)
+        self.twin = Shard(self.number, self.shards, TOPICS, plan_for)
         self.twin_at = 0
 
     def take_over(self, start: int, desired: Command, *, is_alive: bool) -> None:
@@ -112,7 +113,8 @@ class Lane:
         assert bytes_of(same) == bytes_of(release)
         assert same.requests == release.requests
         assert refusals_of(same.rejections) == refusals_of(release.rejections)
-        assert same.keep == release.keep == release.frames[-1].positions[0].keep
+        assert same.keep == release.keep
+        assert release.keep[TOPIC] == release.frames[-1].positions[0].keep
         for frame, offset in zip(release.frames, offsets, strict=True):
             if frame.event == "open":
                 self.twin.opened(offset)

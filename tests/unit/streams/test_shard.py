@@ -9,7 +9,7 @@ from streams.intervals import MINUTE_NS, SECOND_NS
 from streams.topics import shard_of
 from tests.unit.streams.shards import (
     RUN,
-    TOPIC,
+    TOPICS,
     WALL_NS,
     Partition,
     Stage,
@@ -490,4 +490,4 @@ def test_a_command_without_sessions_is_an_error() -> None:
 def test_the_positions_name_the_topic() -> None:
     stage = Stage()
     stage.run()
-    assert [p.topic for p in stage.tape[0].positions] == [TOPIC]
+    assert [p.topic for p in stage.tape[0].positions] == list(TOPICS.values())

@@ -43,7 +43,7 @@ def some(stage: Stage, minute: int, *symbols: str, session: int = 0, revision: i
     return block([stage.row(minute, symbol, session, revision) for symbol in symbols])
 
 
-def slices(frames: list[Frame]) -> list[tuple[int, int, int, int, int]]:
+def slices(frames: list[Frame]) -> list[tuple[int, ...]]:
     """Second behind the open, rows, corrections, received, missing of each slice."""
     return [
         (int(ns - frame.open_ns) // SECOND_NS, *map(int, rest))

@@ -77,7 +77,10 @@ def test_the_version(tmp_path: Path) -> None:
         (["replay", "--source", "synthetic:", "--bogus", "1"], "--bogus"),
         (["replay", "--source", "x:y"], "'x:y' is no source: write lean:DIR"),
         (["replay", "--source", "synthetic:"], "does not say which days it has: give --start"),
-        (["replay", "--source", "synthetic:", "--kinds", "quotes"], "bars is the one stream"),
+        (["replay", "--source=synthetic:", "--kinds=bars,quotes"], "has no quotes; it has bars"),
+        (["replay", "--source=synthetic:", "--kinds=bars,news"], "bars, quotes and ticks are the"),
+        (["replay", "--source=synthetic:", "--kinds=,"], "bars, quotes and ticks are the kinds"),
+        (["start", "--kinds=news"], "--kinds news: bars, quotes and ticks are the kinds there are"),
         (
             ["replay", "--source", "synthetic:symbols=2", "--symbols", "SYN0001,NONE"],
             "has no NONE; it has SYN0001, SYN0002",
