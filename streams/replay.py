@@ -232,6 +232,7 @@ class _Run:
             data=self._data,
             group=group_of(self._settings),
             intervals=self._intervals,
+            kinds=command.streams,
         )
 
     def _read(self, stream: SessionStream, command: Command, began_s: float) -> Command | None:
