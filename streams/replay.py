@@ -263,6 +263,7 @@ class Run:
             data=self._data,
             group=group_of(self._settings),
             intervals=self._intervals,
+            kinds=command.streams,
         )
 
     def _read(self, stream: SessionStream, command: Command, began_s: float) -> Command | None:

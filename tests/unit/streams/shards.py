@@ -24,10 +24,11 @@ from schemas import (
     Tick,
     TickBlock,
 )
-from schemas.records import BarColumns, Floats
+from schemas.records import BarColumns, Floats, TickColumns
 from streams.errors import DecodeError
 from streams.inbox import Rejection
 from streams.intervals import MINUTE_NS, SECOND_NS, interval_name
+from streams.kinds import kind_of, ready_ns
 from streams.plan import Plan, plan_of
 from streams.shard import Release, Shard
 
@@ -196,18 +197,25 @@ class Partition:
     """What the broker holds of one shard; values are bytes, as on the wire."""
 
     raw: list[bytes] = field(default_factory=list)
+    """Messages of ``raw.bars``."""
+    others: dict[str, list[bytes]] = field(default_factory=lambda: {"quotes": [], "ticks": []})
+    """Those of the other raw topics, by stream."""
     low: int = 0
     epoch: int = 0
     frames: list[tuple[int, bytes]] = field(default_factory=list)
     requests: list[DataRequest] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     keep: int = 0
+    keeps: dict[str, int] = field(default_factory=dict)
     end: int = 0
 
-    def produce(self, record: Record | bytes) -> int:
-        value = record if isinstance(record, bytes) else CODEC.encode(record, TOPIC)
-        self.raw.append(value)
-        return len(self.raw) - 1
+    def produce(self, record: Record | bytes, stream: str = "bars") -> int:
+        value = record if isinstance(record, bytes) else CODEC.encode(record, TOPICS[stream])
+        self.log(stream).append(value)
+        return len(self.log(stream)) - 1
+
+    def log(self, stream: str) -> list[bytes]:
+        return self.raw if stream == "bars" else self.others[stream]
 
     def commit(self, epoch: int, release: Release) -> list[int]:
         """Take a release whole, or not at all; return the offsets of its frames."""
@@ -220,6 +228,7 @@ class Partition:
         self.requests += release.requests
         self.rejections += release.rejections
         self.keep = release.keep[TOPIC]
+        self.keeps = {stream: release.keep[topic] for stream, topic in TOPICS.items()}
         return offsets
 
     def tape(self) -> list[Frame]:
@@ -233,8 +242,8 @@ def decoded(value: bytes) -> Frame:
     return frame
 
 
-def record_of(partition: Partition, offset: int) -> Record | Rejection:
-    value = partition.raw[offset]
+def record_of(partition: Partition, offset: int, stream: str = "bars") -> Record | Rejection:
+    value = partition.log(stream)[offset]
     try:
         return CODEC.decode(value)
     except DecodeError as exc:
@@ -258,6 +267,7 @@ class Worker:
         self.partition = partition
         self.shard = Shard(shard, shards, TOPICS, plan_for)
         self.next = max(start, partition.low)
+        self.nexts = {stream: partition.keeps.get(stream, 0) for stream in partition.others}
         if partition.frames:
             assert self.next <= partition.keep
             offset, value = partition.frames[-1]
@@ -272,11 +282,21 @@ class Worker:
             self.shard.recover(last, since if is_open else (), opens)
 
     def feed(self, wall_ns: int, until: int | None = None) -> None:
-        """Hand over the messages before ``until``; default all."""
+        """Hand over the bars before ``until``; default all there is, of all kinds."""
+        if until is None:
+            for stream in self.nexts:
+                self.feed_of(stream, wall_ns)
         end = len(self.partition.raw) if until is None else min(until, len(self.partition.raw))
         while self.next < end:
             self.shard.take(self.next, record_of(self.partition, self.next), wall_ns)
             self.next += 1
+
+    def feed_of(self, stream: str, wall_ns: int, count: int = 2**30) -> None:
+        """Hand over the next messages of one of the other raw topics."""
+        end = min(len(self.partition.log(stream)), self.nexts[stream] + count)
+        for offset in range(self.nexts[stream], end):
+            self.shard.take(offset, record_of(self.partition, offset, stream), wall_ns, stream)
+        self.nexts[stream] = end
 
     def commit(self, release: Release) -> list[int]:
         offsets = self.partition.commit(self.epoch, release)
@@ -354,7 +374,66 @@ def delivered(frames: Sequence[Frame]) -> list[Delivered]:
     return found
 
 
-Sent = Bar | BarBlock | Coverage | DataRequest | Halt
+@dataclass(frozen=True, order=True)
+class Point:
+    """A row of any kind on the tape, and how it came; they sort as rows of a slice do."""
+
+    ready: int
+    kind: int
+    interval: int
+    symbol: str
+    source: str
+    sequence: int
+    revision: int
+    values: tuple[float | str, ...]
+    slice_ns: int
+    is_correction: bool
+
+
+def points(frames: Sequence[Frame]) -> list[Point]:
+    """All rows of a tape, of all kinds, in their order."""
+    return [point for frame in frames for point in _points(frame)]
+
+
+def _points(frame: Frame) -> list[Point]:
+    known = np.repeat(frame.slice_ns, frame.slice_rows).tolist()
+    first = np.cumsum(frame.slice_rows) - frame.slice_rows
+    late = np.arange(len(known)) - np.repeat(first, frame.slice_rows)
+    is_late = (late < np.repeat(frame.slice_corrections, frame.slice_rows)).tolist()
+    found: dict[int, Point] = {}
+    for kind, rows in enumerate((frame.ticks, frame.quotes, frame.bars)):
+        for at, place in enumerate([] if rows is None else rows.row.tolist()):
+            values: list[float | str] = []
+            for name in kind_of(rows).values if rows is not None else ():
+                value = getattr(rows, name)[at]
+                is_name = name == "condition" and isinstance(rows, TickColumns)
+                values.append(
+                    (*rows.conditions, "")[value] if is_name else float(value)  # type: ignore
+                )
+            assert rows is not None
+            found[place] = Point(
+                int(ready_ns(rows)[at]),
+                kind,
+                int(getattr(rows, "interval_ns", np.zeros(at + 1))[at]),
+                frame.symbols[rows.symbol[at]],
+                frame.sources[rows.source[at]],
+                int(getattr(rows, "sequence", np.zeros(at + 1))[at]),
+                int(rows.revision[at]),
+                tuple(values),
+                known[place],
+                is_late[place],
+            )
+    assert sorted(found) == list(range(frame.rows))
+    return [found[place] for place in range(frame.rows)]
+
+
+Sent = Bar | BarBlock | Quote | QuoteBlock | Tick | TickBlock | Coverage | DataRequest | Halt
+
+
+def stream_of(record: Record) -> str:
+    """Return where a record belongs; coverage and requests: among the bars."""
+    name = type(record).__name__
+    return next((s for s in ("quotes", "ticks") if name.startswith(s[:-1].title())), "bars")
 
 
 class Stage:
@@ -372,9 +451,9 @@ class Stage:
     def shard(self) -> Shard:
         return self.worker.shard
 
-    def send(self, *records: Sent) -> None:
+    def send(self, *records: Sent, stream: str = "") -> None:
         for record in records:
-            self.partition.produce(record)
+            self.partition.produce(record, stream or stream_of(record))
         self.worker.feed(self.wall_ns)
 
     def order(self, **changes: object) -> None:
