@@ -10,7 +10,7 @@ STAMP := $(VENV)/.stamp
 CODE := streams schemas sinks bench tests scripts
 # Coverage by branches: the whole, and the modules where the thinking is.
 COVERAGE_MIN := 95
-PURE := $(wildcard $(addprefix streams/,$(addsuffix .py,merge digest frames buffer plan inbox tape shard session \
+PURE := $(wildcard $(addprefix streams/,$(addsuffix .py,merge digest finals certificate frames buffer plan inbox tape shard session \
     sessions release opening joiner ledger ledgers coverage gaps minute_bars derived derived_session derived_frames \
     deriver days history)))
 # More arguments for pytest, e.g. make unit ARGS='-k merge -x'

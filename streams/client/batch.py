@@ -20,7 +20,7 @@ from schemas.records import (
     empty_ints,
     empty_longs,
 )
-from streams.digest import known_ns
+from streams.finals import known_ns, late_rows
 from streams.intervals import MINUTE_NS
 
 __all__ = ["KINDS", "MARKS", "PLACES", "ROWS", "Batch", "DerivedBars", "Position", "Slice"]
@@ -218,9 +218,9 @@ class Batch:
         return sum(len(columns) for columns in kinds if columns is not None)
 
     def known_ns(self, kind: str = "bars") -> Longs:
-        """Return the time at which each bar was known: its slice's, shape (bars,).
+        """Return the time at which each row of a kind was known: its slice's, shape (rows,).
 
-        ``kind`` is ``bars`` or ``derived``.
+        ``kind`` is ``bars``, ``quotes``, ``ticks`` or ``derived``.
         """
         columns = getattr(self, kind)
         if columns is None:
@@ -228,14 +228,11 @@ class Batch:
         return known_ns(self.slice_ns, self.slice_rows, columns.row, len(columns))
 
     def late(self, kind: str = "bars") -> NDArray[np.bool_] | None:
-        """Return which bars are corrections, shape (bars,); None if none is."""
+        """Return which rows of a kind are corrections, shape (rows,); None if none is."""
         columns = getattr(self, kind)
-        if columns is None or not self.slice_corrections.any():
+        if columns is None:
             return None
-        starts = np.cumsum(self.slice_rows) - self.slice_rows
-        places = np.arange(int(self.slice_rows.sum())) - np.repeat(starts, self.slice_rows)
-        late = places < np.repeat(self.slice_corrections, self.slice_rows)
-        return late if len(late) == len(columns) else late[columns.row]
+        return late_rows(self.slice_rows, self.slice_corrections, columns.row, len(columns))
 
     def slices(self) -> Iterator[Slice]:
         """Give its slices in order."""
