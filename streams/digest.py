@@ -210,9 +210,7 @@ def _take_bars(session: str, chunks: Sequence[_Chunk], final: Any, known: Any) -
         _update(final, column)
 
 
-def _take_points(
-    session: str, kind: str, chunks: Sequence[_Chunk], final: Any, known: Any
-) -> None:
+def _take_points(session: str, kind: str, chunks: Sequence[_Chunk], final: Any, known: Any) -> None:
     """Update both hashes with one session's quotes or ticks."""
     names, symbol = _renumbered(chunks)
     head = _head(session, kind, names)
@@ -256,7 +254,7 @@ def _final_points(
         np.zeros(len(symbol), np.bool_) if part is None else part
         for part, symbol in zip(late, columns[0], strict=True)
     ]
-    stands = standing(*whole[:2], np.concatenate(revision), np.concatenate(is_late))
+    stands = standing(whole[0], whole[1], np.concatenate(revision), np.concatenate(is_late))
     if stands is not None:
         whole = [column[stands] for column in whole]
     order = point_order(whole[0], whole[1], whole[2:])
@@ -314,7 +312,7 @@ def _conditions(chunks: Sequence[_Chunk]) -> tuple[list[str], _Column]:
 
 
 def _counted(parts: Sequence[tuple[tuple[str, ...], Ints]]) -> tuple[list[str], _Column]:
-    """Return the names that columns of places in them have, sorted; and columns that count there."""
+    """Return the names that columns of places in them have, sorted; columns that count in those."""
     used: dict[tuple[str, ...], NDArray[np.intp]] = {}
     for names, column in parts:
         counts = np.bincount(column, minlength=len(names))
@@ -330,12 +328,12 @@ def _counted(parts: Sequence[tuple[tuple[str, ...], Ints]]) -> tuple[list[str], 
 def _is_final(symbols: _Column, intervals: _Column, starts: _Column, known: _Column) -> bool:
     """Tell whether rows as delivered are the final ones in their order: none late, none twice."""
     before: tuple[int, int, int] = (-(2**63), 0, 0)
-    for symbol, interval, ts, known_ns in zip(symbols, intervals, starts, known, strict=True):
-        first = (int(known_ns[0]), int(interval[0]), int(symbol[0]))
-        if first <= before or not np.array_equal(ts + interval, known_ns):
+    for symbol, interval, ts, time in zip(symbols, intervals, starts, known, strict=True):
+        first = (int(time[0]), int(interval[0]), int(symbol[0]))
+        if first <= before or not np.array_equal(ts + interval, time):
             return False
-        before = (int(known_ns[-1]), int(interval[-1]), int(symbol[-1]))
-        step = np.diff(known_ns)
+        before = (int(time[-1]), int(interval[-1]), int(symbol[-1]))
+        step = np.diff(time)
         is_next = symbol[1:] > symbol[:-1]
         if not bool((interval == interval[0]).all()):
             longer = np.diff(interval)

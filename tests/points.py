@@ -106,21 +106,21 @@ def _columns(
     sources: Sequence[str],
 ) -> QuoteColumns | TickColumns:
     rows = [point for _, point in points]
-    keys = (
-        _ints([at for at, _ in points]),
-        _ints([names.index(row.symbol) for row in rows]),
-        np.array([row.ts_ns for row in rows], np.int64),
-    )
-    values = [np.array(column, np.float64) for column in zip(*(r.values for r in rows), strict=True)]
-    rest = (
-        _ints([sources.index(row.source) for row in rows]),
-        _ints([row.revision for row in rows]),
-    )
+    values = [np.array([r.values[i] for r in rows]) for i in range(len(rows[0].values))]
+    common: dict[str, Any] = {
+        "row": _ints([at for at, _ in points]),
+        "symbol": _ints([names.index(row.symbol) for row in rows]),
+        "ts_ns": np.array([row.ts_ns for row in rows], np.int64),
+        "source": _ints([sources.index(row.source) for row in rows]),
+        "revision": _ints([row.revision for row in rows]),
+    }
     if kind == "quotes":
-        return QuoteColumns(*keys, *values, *rest)
+        bid, bid_size, ask, ask_size = values
+        return QuoteColumns(**common, bid=bid, bid_size=bid_size, ask=ask, ask_size=ask_size)
     texts = tuple(dict.fromkeys(row.condition for row in rows if row.condition))
     condition = _ints([texts.index(r.condition) if r.condition else -1 for r in rows])
-    return TickColumns(*keys, *values, condition, *rest, conditions=texts)
+    price, size = values
+    return TickColumns(**common, price=price, size=size, condition=condition, conditions=texts)
 
 
 def _ints(values: Sequence[int]) -> Ints:

@@ -180,6 +180,9 @@ class Batch:
     slice_repeat
         How many slices with its ready time a slice's shard had given out before: corrections
         that came between two slices. Empty: none.
+    is_final
+        Whether it is all of a session so far in its final state, as ``view="as_final"`` gives the
+        past. Its slices are one step of ``position``.
     """
 
     run: str
@@ -210,6 +213,7 @@ class Batch:
     interval_ns: int = MINUTE_NS
     minutes: tuple[Minutes, ...] = ()
     prefetched: bool = False
+    is_final: bool = False
 
     @property
     def rows(self) -> int:
@@ -261,12 +265,17 @@ class Batch:
                 **rows,
             )
 
-    def cut(self, start: int, end: int, before: Position) -> Batch:
+    def cut(
+        self, start: int, end: int, before: Position, rows: tuple[int, int] | None = None
+    ) -> Batch:
         """Return slices [start, end) of it; ``before`` is the position in front of them.
 
-        What became known of minutes goes with the last one.
+        What became known of minutes goes with the last one. ``rows`` are the places of the first
+        row and behind the last, where they are known.
         """
-        first, stop = int(self.slice_rows[:start].sum()), int(self.slice_rows[:end].sum())
+        if rows is None:
+            rows = (int(self.slice_rows[:start].sum()), int(self.slice_rows[:end].sum()))
+        first, stop = rows
         changes: dict[str, Any] = {}
         for kind in KINDS:
             columns = getattr(self, kind)
@@ -281,9 +290,10 @@ class Batch:
             repeat = int(self.slice_repeat[end - 1]) if len(self.slice_repeat) else 0
             changes["clock_ns"] = clock_ns
             changes["minutes"] = ()
-            changes["position"] = Position(
-                *(before.offsets, before.clocks, self.run, self.session, ROWS, clock_ns, repeat)
-            )
+            if not self.is_final:
+                reached = (self.run, self.session, ROWS, clock_ns, repeat)
+                before = Position(before.offsets, before.clocks, *reached)
+            changes["position"] = before
         return replace(self, **changes)
 
     def only(
