@@ -107,7 +107,7 @@ def _take_bars(day: Day, into: _Recorded) -> None:
     into.known = into.final + known.tobytes() + bytes(4 * len(rows))
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     days=busy_days(),
     shards=st.integers(1, 3),
@@ -119,7 +119,7 @@ def test_it_is_what_the_definition_says(days: list[Day], shards: int, cuts: list
     assert as_known == by_hand(days, as_known=True)
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(days=busy_days(1), seed=st.integers(0, 2**32))
 def test_the_final_state_does_not_depend_on_when_rows_came(days: list[Day], seed: int) -> None:
     (day,) = days

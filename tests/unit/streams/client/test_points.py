@@ -56,7 +56,7 @@ def kept_by_hand(day: Day, kind: str, symbol: str, keep: int) -> tuple[list[Poin
     return here, count
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     days=busy_days(),
     keep=st.integers(1, 6),
@@ -89,7 +89,7 @@ def test_it_is_what_one_row_after_the_other_gives(
             assert row["ts_ns"] == (0 if one is None else one.ts_ns)
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     days=busy_days(),
     cuts=st.lists(st.integers(1, 12), max_size=5),

@@ -66,7 +66,7 @@ def test_marks_count_what_came_late() -> None:
     assert {(s.expected, s.received, s.missing, s.corrections) for s in slices} == {(3, 3, 0, 0)}
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     days=busy_days(),
     shards=st.integers(1, 3),
@@ -106,7 +106,7 @@ def stream_end(tape: Tape) -> Position:
     return last.position
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(days=busy_days(1, late=False), shards=st.integers(1, 3))
 def test_a_tape_without_corrections_is_the_same_in_both_views(days: list[Day], shards: int) -> None:
     tape = point_tape(days, shards)
