@@ -27,7 +27,8 @@ from tests.points import Busy, Point, busy, busy_days, point, point_tape
 SETTINGS = Settings(namespace="unit")
 TICKS = [point(s, "S000", float(s), 1.0, condition="A") for s in (5, 65, 65, 130)]
 QUOTES = [point(s, "S001", 1.0, 2.0, float(s), 4.0) for s in (7, 70)]
-DAYS = [busy(full_day(3, 5), [*TICKS, *QUOTES]), full_day(3, 5, 1)]
+DAY = busy(full_day(3, 5), [*TICKS, *QUOTES])
+DAYS = [DAY, full_day(3, 5, 1)]
 
 
 class Tapes:
@@ -58,7 +59,7 @@ def verdict(tapes: Tapes, a: Sequence[Day], b: Sequence[Day], shards: int = 2) -
 
 def but(changed: Point | Row, *new: Point | Row) -> list[Day]:
     """The days with rows in the place of one."""
-    day = DAYS[0]
+    day = DAY
     rows = [row for row in day.rows if row is not changed]
     points = [p for p in day.points if p is not changed]
     rows += [row for row in new if isinstance(row, Row)]
@@ -239,7 +240,7 @@ def test_a_saved_file_of_another_kind_says_so(tmp_path: Path) -> None:
         ({"said": np.frombuffer(b'{"format": 99}', np.uint8)}, "format 99"),
     ):
         with path.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            np.savez(file, **arrays)
         with pytest.raises(ConfigError, match=says):
             compare.compare(SETTINGS, str(path), "one")
 
