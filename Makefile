@@ -10,8 +10,9 @@ STAMP := $(VENV)/.stamp
 CODE := streams schemas sinks bench tests scripts
 # Coverage by branches: the whole, and the modules where the thinking is.
 COVERAGE_MIN := 95
-PURE := $(wildcard $(addprefix streams/,$(addsuffix .py,merge digest frames mixed pile kinds buffer plan inbox tape shard \
-    session sessions release opening joiner ledger ledgers coverage gaps minute_bars derived derived_session derived_frames \
+PURE := $(wildcard $(addprefix streams/,$(addsuffix .py,merge digest finals certificate frames mixed pile kinds buffer plan \
+    inbox tape shard session live watermark \
+    sessions release opening joiner ledger ledgers coverage gaps minute_bars derived derived_session derived_frames \
     deriver days history)))
 # More arguments for pytest, e.g. make unit ARGS='-k merge -x'
 ARGS ?=

@@ -258,3 +258,15 @@ class _Loaded:
     @property
     def slice_rows(self) -> Ints:
         return np.array([len(self.bars)], np.int32)
+
+    @property
+    def slice_corrections(self) -> Ints:
+        return np.zeros(1, np.int32)
+
+    @property
+    def quotes(self) -> None:
+        return None
+
+    @property
+    def ticks(self) -> None:
+        return None

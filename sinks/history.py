@@ -68,6 +68,28 @@ class History(Protocol):
         """
         ...
 
+    def bars_as_known(
+        self,
+        symbols: Sequence[str] | None,
+        interval: str | int = "1m",
+        sessions: int = 5,
+        before_ns: int | None = None,
+    ) -> pa.Table:
+        """Return bars as they were delivered, in the order of session, symbol and delivery.
+
+        Corrections stand beside what they correct. Parameters and errors are those of ``bars``, but
+        for the cut: only bars that were known by then (``known_ns <= before_ns``). Of each session
+        the bars of its latest run come.
+
+        Returns
+        -------
+        pyarrow.Table
+            symbol, interval, session, run (string); ts_ns (int64, start of the bar) and known_ns
+            (int64, session clock at which it was delivered), ns since the epoch, UTC; open, high,
+            low, close, volume (float64); revision (int32).
+        """
+        ...
+
     def sessions(
         self,
         symbols: Sequence[str] | None = None,
@@ -170,6 +192,16 @@ class _Answers:
     ) -> pa.Table:
         query = Query("bars", _names(symbols), interval_ns(interval), _count(sessions), before_ns)
         return self._table(query)
+
+    def bars_as_known(
+        self,
+        symbols: Sequence[str] | None,
+        interval: str | int = "1m",
+        sessions: int = 5,
+        before_ns: int | None = None,
+    ) -> pa.Table:
+        what = (_names(symbols), interval_ns(interval), _count(sessions), before_ns)
+        return self._table(Query("bars_as_known", *what))
 
     def sessions(
         self,

@@ -30,7 +30,7 @@ class Query:
         Cut of ready time, inclusive; None for no cut.
     """
 
-    kind: Literal["bars", "sessions", "gaps", "quality"]
+    kind: Literal["bars", "bars_as_known", "sessions", "gaps", "quality"]
     symbols: tuple[str, ...] | None
     interval_ns: int
     sessions: int
@@ -106,6 +106,28 @@ ORDER BY symbol, ts_ns, is_derived
 LIMIT 1 BY symbol, ts_ns
 """
 
+# A symbol lives in one shard: its row numbers are the order in which its rows were delivered.
+_BARS_AS_KNOWN = """
+SELECT symbol, {interval:String} AS interval, ts_ns, open, high, low, close, volume, revision,
+    session, run, known_ns
+FROM (
+    SELECT symbol, ts_ns, open, high, low, close, volume, revision, session, run, known_ns,
+        row_number, 0 AS is_derived
+    FROM bars_as_known FINAL
+    WHERE ({every:UInt8} OR symbol IN {symbols:Array(String)})
+      AND interval_ns = {interval_ns:Int64} AND known_ns <= {before_ns:Int64}
+      AND (session, run) IN (LATEST)
+    UNION ALL
+    SELECT symbol, ts_ns, open, high, low, close, volume, revision, session, run, known_ns,
+        row_number, 1
+    FROM derived_as_known FINAL
+    WHERE ({every:UInt8} OR symbol IN {symbols:Array(String)})
+      AND interval_ns = {interval_ns:Int64} AND known_ns <= {before_ns:Int64}
+      AND (session, run) IN (LATEST)
+)
+ORDER BY session, symbol, is_derived DESC, row_number
+"""
+
 _SESSIONS = """
 SELECT s.session AS session, s.run AS run, s.mode AS mode, s.open_ns AS open_ns,
     s.close_ns AS close_ns, s.closed AS closed, s.incomplete AS incomplete, s.reason AS reason,
@@ -148,4 +170,10 @@ WHERE (m.session, m.run) IN (LATEST)
 )
 ORDER BY session, symbol
 """
-_SQL = {"bars": _BARS, "sessions": _SESSIONS, "gaps": _GAPS, "quality": _QUALITY}
+_SQL = {
+    "bars": _BARS,
+    "bars_as_known": _BARS_AS_KNOWN,
+    "sessions": _SESSIONS,
+    "gaps": _GAPS,
+    "quality": _QUALITY,
+}

@@ -1,25 +1,33 @@
-"""Two runs compared: by digest, and where both tapes can be read, row by row."""
+"""Two runs compared: by digest, and where they differ by session, minute, symbol and field."""
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
-import pandas as pd
 
-from streams.client import Batch, SessionStream
-from streams.digest import Digest
+from streams.certificate import Cells, Certificate, Certifier, Place
+from streams.client import Batch, SessionData, SessionStream
+from streams.digest import KINDS, VALUES, Digest
 from streams.errors import ConfigError
+from streams.intervals import MINUTE_NS
 from streams.settings import NAMESPACE, Settings
 
-__all__ = ["Difference", "RunDigest", "Verdict", "compare"]
+__all__ = ["Difference", "RunDigest", "Verdict", "compare", "save"]
 
-KEYS = ("session", "ts_ns", "symbol", "interval_ns")
-VALUES = ("open", "high", "low", "close", "volume")
+Value: TypeAlias = float | str | None
+
+_FORMAT = 1
+_COLUMNS = ("symbol", "minute", "final", "known")
+_ONE = {"bars": "bar", "quotes": "quote", "ticks": "tick"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,9 @@ class RunDigest:
     digest, digest_as_known
         See ``streams.digest``.
     bars
-        Rows that the digest is over.
+        Bars that the digest is over.
+    rows
+        Rows that it is over, by kind.
     """
 
     name: str
@@ -43,36 +53,58 @@ class RunDigest:
     digest: str
     digest_as_known: str
     bars: int
+    rows: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first place at which two tapes differ; a ``field`` of ``bar`` means that one has none."""
+    """The first place at which two runs differ: the first minute, in it the first symbol.
+
+    Attributes
+    ----------
+    session, symbol, kind
+        Of the row.
+    ts_ns
+        Its time; the start of the minute where nothing more is known.
+    field
+        The first field that differs. ``bar``, ``quote`` or ``tick``: one run lacks the row;
+        ``quotes`` or ``ticks``: it has another number of them at that time; empty: rows of one of
+        the runs can't be read.
+    a, b
+        What the runs have there; of rows that one lacks the close, bid or price; None for none.
+    """
 
     session: str
     ts_ns: int
     symbol: str
     field: str
-    a: float | None
-    b: float | None
+    a: Value
+    b: Value
+    kind: str = "bars"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Two runs, whether they are equal, and where not, if that can be seen."""
+    """Two runs, whether they are equal, and where not, if that can be seen.
+
+    ``first`` is where their final states differ, ``first_as_known`` where what was known does: also
+    where that is when alone.
+    """
 
     a: RunDigest
     b: RunDigest
     equal: bool
     equal_as_known: bool
     first: Difference | None
+    first_as_known: Difference | None
 
 
 def compare(settings: Settings, a: str, b: str) -> Verdict:
-    """Compare two runs, each a namespace, ``namespace/run``, or the JSON file of a replay.
+    """Compare two runs: a namespace, ``namespace/run``, a file of `save` or the JSON of a replay.
 
-    A namespace alone means its last run. A tape keeps its trailing sessions only; the rows of two
-    tapes are compared over the sessions that both still have.
+    A namespace alone means its last run. A tape keeps its trailing sessions only; where two runs
+    differ is looked for in the sessions that both still have. The JSON of a replay holds digests
+    alone: it can't say where. Of a saved run the field is not known, since its rows are not.
 
     Raises
     ------
@@ -81,24 +113,64 @@ def compare(settings: Settings, a: str, b: str) -> Verdict:
     SessiontapeError
         A tape can't be read.
     """
-    one, two = _Tape.of(settings, a), _Tape.of(settings, b)
+    one, two = _Side.of(settings, a), _Side.of(settings, b)
     equal = one.digest.digest == two.digest.digest
-    first = None
-    if not equal and one.rows is not None and two.rows is not None:
-        first = _first_difference(one.rows, two.rows)
     as_known = one.digest.digest_as_known == two.digest.digest_as_known
-    return Verdict(one.digest, two.digest, equal, as_known, first)
+    return Verdict(
+        one.digest,
+        two.digest,
+        equal,
+        as_known,
+        None if equal else _first(one, two, as_known=False),
+        None if as_known else _first(one, two, as_known=True),
+    )
+
+
+def save(settings: Settings, name: str, file: IO[bytes]) -> RunDigest:
+    """Write what `compare` needs of a run, its rows left out, into a file; return its digests.
+
+    That is some 20 bytes a minute, symbol and kind.
+
+    Raises
+    ------
+    ConfigError
+        It is none, or there is no such run, or only its digests are known.
+    SessiontapeError
+        The tape can't be read.
+    """
+    side = _Side.of(settings, name)
+    if side.certificate is None:
+        msg = f"{name} holds digests alone: name a namespace or namespace/run to save"
+        raise ConfigError(msg)
+    cells = [*side.certificate.cells.items()]
+    said = {
+        "format": _FORMAT,
+        **asdict(side.digest),
+        "sessions": side.certificate.sessions,
+        "cells": [(session, kind, one.symbols) for (session, kind), one in cells],
+    }
+    arrays = {
+        f"{number}.{name}": getattr(one, name)
+        for number, (_, one) in enumerate(cells)
+        for name in _COLUMNS
+    }
+    np.savez_compressed(file, said=np.frombuffer(json.dumps(said).encode(), np.uint8), **arrays)
+    return side.digest
 
 
 @dataclass(frozen=True, slots=True)
-class _Tape:
+class _Side:
+    """One of two runs; ``tape`` says where its rows can be read."""
+
     digest: RunDigest
-    rows: pd.DataFrame | None
+    certificate: Certificate | None = None
+    tape: Settings | None = None
 
     @classmethod
-    def of(cls, settings: Settings, name: str) -> _Tape:
-        if Path(name).is_file():
-            return cls(_from_file(Path(name)), None)
+    def of(cls, settings: Settings, name: str) -> _Side:
+        path = Path(name)
+        if path.is_file():
+            return _saved(path) if zipfile.is_zipfile(path) else cls(_replayed(path))
         namespace, _, run = name.partition("/")
         if not NAMESPACE.fullmatch(namespace):
             msg = f"{name} is no file that is there, no namespace and no namespace/run"
@@ -106,76 +178,204 @@ class _Tape:
         return _read(settings.but(namespace=namespace), name, run)
 
 
-def _from_file(path: Path) -> RunDigest:
+def _replayed(path: Path) -> RunDigest:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        bars, run = int(said["bars"]), str(said["run"])
-        return RunDigest(str(path), run, str(said["digest"]), str(said["digest_as_known"]), bars)
+        return _digest_of(path, json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        msg = f"{path} is not what `sessiontape replay --json` printed: {exc!r}"
+        msg = (
+            f"{path} is not what `sessiontape verify --save` or `sessiontape replay --json` "
+            f"wrote: {exc!r}"
+        )
         raise ConfigError(msg) from exc
 
 
-def _read(settings: Settings, name: str, run: str) -> _Tape:
-    digests: dict[str, Digest] = {}
-    rows: dict[str, list[pd.DataFrame]] = {}
-    with SessionStream(settings=settings, start="first", until="idle") as stream:
-        for batch in stream.frames():
-            if run and batch.run != run:
-                continue
-            if batch.run not in digests:
-                digests[batch.run], rows[batch.run] = Digest(), []
-            digests[batch.run].add(batch)
-            rows[batch.run] += _frames(batch)
-    if not digests:
+def _saved(path: Path) -> _Side:
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            said = json.loads(arrays["said"].tobytes())
+            if said["format"] != _FORMAT:
+                msg = f"{path} has format {said['format']}, this version reads {_FORMAT}: save anew"
+                raise ConfigError(msg)
+            cells = {
+                (session, kind): Cells(
+                    tuple(symbols), *(arrays[f"{number}.{name}"] for name in _COLUMNS)
+                )
+                for number, (session, kind, symbols) in enumerate(said["cells"])
+            }
+            return _Side(_digest_of(path, said), Certificate(cells, tuple(said["sessions"])))
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as exc:
+        msg = f"{path} is not what `sessiontape verify --save` wrote: {exc!r}"
+        raise ConfigError(msg) from exc
+
+
+def _digest_of(path: Path, said: Mapping[str, Any]) -> RunDigest:
+    run, digest, as_known = (str(said[name]) for name in ("run", "digest", "digest_as_known"))
+    return RunDigest(str(path), run, digest, as_known, int(said["bars"]), dict(said["rows"]))
+
+
+def _batches(settings: Settings) -> Iterator[Batch]:
+    """Give all that the tape of a namespace still has."""
+    with SessionStream(
+        settings=settings,
+        kinds=KINDS,
+        start="first",
+        until="idle",
+        data=SessionData(trailing_sessions=0),
+    ) as stream:
+        yield from stream.frames()
+
+
+def _read(settings: Settings, name: str, run: str) -> _Side:
+    """Read a run of a namespace, its last where none is named."""
+    found: dict[str, tuple[Digest, Certifier]] = {}
+    for batch in _batches(settings):
+        if run and batch.run != run:
+            continue
+        if batch.run not in found:
+            # Of a namespace the last run counts: those before it can go.
+            found = {batch.run: (Digest(), Certifier())}
+        for one in found[batch.run]:
+            one.add(batch)
+    if not found:
         what = f"run {run} of namespace" if run else "run in namespace"
         msg = f"there is no {what} {settings.namespace} on its tape any more"
         raise ConfigError(msg)
-    last = next(reversed(digests))
-    digest = digests[last]
-    found = RunDigest(name, last, digest.final(), digest.as_known(), digest.rows)
-    return _Tape(found, _final(rows[last]))
+    ((last, (digest, certifier)),) = found.items()
+    counts = dict(digest.counts)
+    said = RunDigest(name, last, digest.final(), digest.as_known(), counts["bars"], counts)
+    return _Side(said, certifier.certificate(), settings)
 
 
-def _frames(batch: Batch) -> Iterable[pd.DataFrame]:
-    bars = batch.bars
-    if bars is None or not len(bars):
-        return []
-    names = np.array(batch.symbols, object)
-    columns: dict[str, Any] = {
-        "session": batch.session,
-        "ts_ns": bars.ts_ns,
-        "symbol": names[bars.symbol],
-        "interval_ns": bars.interval_ns,
-        "revision": bars.revision,
-    }
-    return [pd.DataFrame(columns | {name: getattr(bars, name) for name in VALUES})]
+class _Row(NamedTuple):
+    """A row of a place: key and values by name, in the order in which they are compared."""
+
+    ts_ns: int
+    values: Mapping[str, Value]
+    is_late: bool
+    known_ns: int
+    revision: int
+
+    @property
+    def as_known(self) -> Mapping[str, Value]:
+        more = {"known_ns": self.known_ns, "revision": self.revision}
+        return {"ts_ns": self.ts_ns, **self.values, **more}
 
 
-def _final(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """Return the final rows: of each (symbol, interval, ts) the highest revision, or the later."""
-    if not parts:
-        return pd.DataFrame(columns=[*KEYS, *VALUES])
-    rows = pd.concat(parts, ignore_index=True)
-    rows = rows.sort_values("revision", kind="stable")
-    return rows.drop_duplicates(subset=list(KEYS), keep="last").drop(columns="revision")
-
-
-def _first_difference(a: pd.DataFrame, b: pd.DataFrame) -> Difference | None:
-    both = sorted(set(a["session"]) & set(b["session"]))
-    a, b = a[a["session"].isin(both)], b[b["session"].isin(both)]
-    merged = a.merge(b, how="outer", on=list(KEYS), suffixes=("_a", "_b"), indicator=True)
-    merged = merged.sort_values(list(KEYS), kind="stable")
-    differs = (merged["_merge"] != "both").to_numpy()
-    for name in VALUES:
-        differs = differs | (merged[f"{name}_a"] != merged[f"{name}_b"]).to_numpy()
-    if not differs.any():
+def _first(one: _Side, two: _Side, *, as_known: bool) -> Difference | None:
+    if one.certificate is None or two.certificate is None:
         return None
-    row = merged[differs].iloc[0]
-    place = (str(row["session"]), int(row["ts_ns"]), str(row["symbol"]))
-    if row["_merge"] != "both":
-        is_a = row["_merge"] == "left_only"
-        close = float(row["close_a" if is_a else "close_b"])
-        return Difference(*place, "bar", close if is_a else None, None if is_a else close)
-    name = next(n for n in VALUES if row[f"{n}_a"] != row[f"{n}_b"])
-    return Difference(*place, name, float(row[f"{name}_a"]), float(row[f"{name}_b"]))
+    place = one.certificate.first(two.certificate, as_known=as_known)
+    if place is None:
+        return None
+    nothing = Difference(place.session, place.minute_ns, place.symbol, "", None, None, place.kind)
+    if one.tape is None or two.tape is None:
+        return nothing
+    mine = _rows_at(one.tape, one.digest.run, place)
+    theirs = _rows_at(two.tape, two.digest.run, place)
+    differs = _known_differs if as_known else _final_differs
+    return differs(place, mine, theirs) or nothing
+
+
+def _rows_at(settings: Settings, run: str, place: Place) -> list[_Row]:
+    """Return the rows of a place, as they were delivered."""
+    found: list[_Row] = []
+    names = [*(("interval_ns",) if place.kind == "bars" else ()), *VALUES[place.kind]]
+    for batch in _batches(settings):
+        if (batch.run, batch.session) != (run, place.session):
+            continue
+        columns = getattr(batch, place.kind)
+        if columns is None or place.symbol not in batch.symbols:
+            continue
+        is_there = columns.symbol == batch.symbols.index(place.symbol)
+        is_there &= columns.ts_ns // MINUTE_NS * MINUTE_NS == place.minute_ns
+        late, known = batch.late(place.kind), batch.known_ns(place.kind)
+        for at in np.flatnonzero(is_there).tolist():
+            values: dict[str, Value] = {name: getattr(columns, name)[at].item() for name in names}
+            if place.kind == "ticks":
+                values["condition"] = (*columns.conditions, "")[columns.condition[at]]
+            is_late = late is not None and bool(late[at])
+            times = (is_late, int(known[at]), int(columns.revision[at]))
+            found.append(_Row(int(columns.ts_ns[at]), values, *times))
+    return found
+
+
+def _known_differs(place: Place, a: Sequence[_Row], b: Sequence[_Row]) -> Difference | None:
+    """Return where two lists of rows as delivered differ."""
+    for mine, theirs in zip_longest(a, b):
+        if mine is None or theirs is None:
+            return _lacks(place, mine, theirs)
+        name = _field(mine.as_known, theirs.as_known)
+        if name:
+            return _difference(place, mine.ts_ns, name, mine.as_known[name], theirs.as_known[name])
+    return None
+
+
+def _final_differs(place: Place, a: Sequence[_Row], b: Sequence[_Row]) -> Difference | None:
+    """Return where the final states of two lists of rows differ."""
+    both = [_final_bars(rows) if place.kind == "bars" else _final_points(rows) for rows in (a, b)]
+    for key in sorted({*both[0], *both[1]}):
+        mine, theirs = (side.get(key, []) for side in both)
+        if place.kind == "bars":
+            one, other = mine[0] if mine else None, theirs[0] if theirs else None
+            if one is None or other is None:
+                return _lacks(place, one, other)
+            left, right = [one], [other]
+        else:
+            # What both have, as often as both have it, does not tell them apart.
+            left, right = _but(mine, theirs), _but(theirs, mine)
+            if len(mine) != len(theirs):
+                return _difference(place, key[0], place.kind, len(mine), len(theirs))
+        for one, other in zip(left, right, strict=True):
+            name = _field(one.values, other.values)
+            if name:
+                return _difference(place, one.ts_ns, name, one.values[name], other.values[name])
+    return None
+
+
+def _final_bars(rows: Sequence[_Row]) -> dict[tuple[int, ...], list[_Row]]:
+    """Return the bars that stand by (ts, interval)."""
+    found: dict[tuple[int, ...], list[_Row]] = {}
+    for row in sorted(rows, key=lambda row: row.revision):  # of equal ones the later
+        found[row.ts_ns, int(row.values["interval_ns"] or 0)] = [row]
+    return found
+
+
+def _final_points(rows: Sequence[_Row]) -> dict[tuple[int, ...], list[_Row]]:
+    """Return the quotes or ticks that stand by (ts,): see ``finals.standing``."""
+    found: dict[tuple[int, ...], list[_Row]] = {}
+    for row in rows:
+        found.setdefault((row.ts_ns,), []).append(row)
+    for key, group in found.items():
+        firsts = sum(not row.is_late or not row.revision for row in group)
+        if firsts <= 1 and len({row.revision for row in group}) == len(group):
+            found[key] = [max(group, key=lambda row: row.revision)]
+    return found
+
+
+def _but(rows: Sequence[_Row], others: Sequence[_Row]) -> list[_Row]:
+    """Return the rows that are not among others, as often as they are more, by their values."""
+    counts = Counter(tuple(row.values.values()) for row in others)
+    found = []
+    for row in sorted(rows, key=lambda row: [*map(str, row.values.values())]):
+        values = tuple(row.values.values())
+        if counts[values]:
+            counts[values] -= 1
+        else:
+            found.append(row)
+    return found
+
+
+def _field(a: Mapping[str, Value], b: Mapping[str, Value]) -> str:
+    return next((name for name, value in a.items() if value != b[name]), "")
+
+
+def _lacks(place: Place, mine: _Row | None, theirs: _Row | None) -> Difference:
+    there = mine or theirs
+    ts_ns = place.minute_ns if there is None else there.ts_ns
+    name = {"bars": "close", "quotes": "bid", "ticks": "price"}[place.kind]
+    a, b = (None if row is None else row.values[name] for row in (mine, theirs))
+    return _difference(place, ts_ns, _ONE[place.kind], a, b)
+
+
+def _difference(place: Place, ts_ns: int, name: str, a: Value, b: Value) -> Difference:
+    return Difference(place.session, ts_ns, place.symbol, name, a, b, place.kind)

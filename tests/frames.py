@@ -194,14 +194,18 @@ class Tape:
     def rows(self, shard: int, day: Day) -> Iterator[Frame]:
         """Give the row frames of one shard's session."""
         names = shards_of(day.symbols, self.shards)[shard]
-        times = sorted(
-            {row.known_ns for row in day.rows if row.symbol in names}
-            | {day.open_ns + (m + 1) * MINUTE_NS for m in range(day.minutes)}
-        )
+        times = self.times(day, names)
         cuts = (self.cuts or {}).get(shard, ())
         edges = [0, *sorted({c for c in cuts if 0 < c < len(times)}), len(times)]
         for start, end in pairwise(edges):
             yield self._frame(shard, day, names, times[start:end])
+
+    def times(self, day: Day, names: Sequence[str]) -> list[int]:
+        """Return the ready times of a shard's slices."""
+        return sorted(
+            {row.known_ns for row in day.rows if row.symbol in names}
+            | {day.open_ns + (m + 1) * MINUTE_NS for m in range(day.minutes)}
+        )
 
     def _frame(self, shard: int, day: Day, names: Sequence[str], times: Sequence[int]) -> Frame:
         sources = tuple(sorted({row.source for row in day.rows} | {"hand"}))

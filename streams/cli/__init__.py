@@ -70,6 +70,8 @@ COMMANDS = {
             "subscribe --from start --until idle --format csv > bars.csv",
             "subscribe --unit slices --json",
             "subscribe --interval 5m,15m",
+            "subscribe --kinds quotes,ticks --symbols IBM",
+            "subscribe --from start --until idle --view as_final",
         ),
     ),
     "quality": Command(
@@ -183,8 +185,13 @@ COMMANDS = {
     "verify": Command(
         "verify",
         "Checks",
-        "Compare two runs by their digests; name the first minute, symbol and field that differ.",
-        ("verify before.json after.json", "verify tape research", "verify tape/RUN tape/RUN"),
+        "Compare two runs; name the first minute, symbol and field that differ.",
+        (
+            "verify tape research",
+            "verify tape/RUN tape/RUN",
+            "verify tape --save monday.tape",
+            "verify monday.tape tape",
+        ),
     ),
     "bench": Command(
         "bench",

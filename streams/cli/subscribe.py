@@ -3,8 +3,10 @@
 # ruff: noqa: PLC0415 - what a command needs is imported when it runs: help must be there at once
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -12,14 +14,18 @@ from streams.cli.options import Namespace, names, settings_of
 from streams.cli.output import clock, print_line
 
 if TYPE_CHECKING:
-    from streams.client import BarRow, Batch, Slice
+    from streams.client import BarRow, Batch, QuoteRow, Slice, TickRow
+
+    Line: TypeAlias = BarRow | QuoteRow | TickRow | Slice | Batch
 
 __all__ = ["subscribe"]
 
-FIELDS = (
-    *("session", "symbol", "ts_ns", "interval_ns", "open", "high", "low", "close", "volume"),
-    *("known_ns", "revision", "is_correction"),
-)
+VALUES = {
+    "bars": ("interval_ns", "open", "high", "low", "close", "volume"),
+    "quotes": ("bid", "bid_size", "ask", "ask_size"),
+    "ticks": ("price", "size", "condition"),
+}
+BEFORE, BEHIND = ("session", "symbol", "ts_ns"), ("known_ns", "revision", "is_correction")
 STARTS: dict[str, Literal["session", "now", "first"]] = {
     "session": "session",
     "now": "now",
@@ -31,6 +37,8 @@ def subscribe(
     *,
     symbols: str = "*",
     interval: str = "1m",
+    kinds: str = "bars",
+    view: Literal["as_known", "as_final"] = "as_known",
     since: Annotated[
         Literal["session", "now", "start"], Parameter(name="--from", negative="")
     ] = "session",
@@ -51,14 +59,20 @@ def subscribe(
         A glob such as SYN*, or names with commas between.
     interval
         Lengths of bars with commas between, such as 1m,5m; longer ones come from the upkeep.
+    kinds
+        Of bars, quotes and ticks, with commas between.
+    view
+        Rows as they were known, corrections where they came; or what is on the tape by now in its
+        final state, each row once and at its own time.
     since
         Begin at the open of the running session, at what comes now, or at the first frame kept.
     until
         Stop at the end of the run, when all that was there is printed, or never.
     unit
-        What a line is: a bar, a slice, or a batch of the tape.
+        What a line is: a row, a slice, or a batch of the tape.
     format_
-        Lines for people, or CSV.
+        Lines for people, or CSV; with more than one kind the first column of CSV is the kind, and
+        what a row has not is empty.
     limit
         Stop after so many lines.
     """
@@ -67,19 +81,23 @@ def subscribe(
 
     settings = connected(settings_of(namespace=namespace))
     chosen = symbols.split(",") if "," in symbols else symbols
+    wanted = names(kinds) or ()
     stream = SessionStream(
         settings=settings,
         symbols=chosen,
+        kinds=wanted,
         intervals=names(interval) or (),
         start=STARTS[since],
         until=until,
+        view=view,
         data=SessionData(trailing_sessions=0),
     )
-    line = _json if json else _csv if format_ == "csv" else _table
+    fields = _fields(wanted) if unit == "rows" else _MARKS[unit]
+    line = _json if json else partial(_csv, fields=fields) if format_ == "csv" else _table
     count = 0
     with stream:
         if format_ == "csv" and not json:
-            print_line(",".join(FIELDS if unit == "rows" else _MARKS[unit]))
+            print_line(",".join(fields))
         for one in _units(stream, unit):
             if limit is not None and count >= limit:
                 break
@@ -98,33 +116,42 @@ def _units(stream: Any, unit: str) -> Any:
     return getattr(stream, unit)()
 
 
-def _values(one: BarRow | Slice | Batch) -> dict[str, Any]:
+def _fields(kinds: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of CSV."""
+    values = [name for kind in VALUES if kind in kinds for name in VALUES[kind]]
+    first = ("kind",) if len(set(kinds)) > 1 else ()
+    return (*first, *BEFORE, *values, *BEHIND)
+
+
+def _kind_of(one: object) -> str:
+    """Return the kind of a row; empty for a slice or batch."""
+    return next((kind for kind, names in VALUES.items() if hasattr(one, names[0])), "")
+
+
+def _values(one: Line) -> dict[str, Any]:
     if hasattr(one, "is_correction"):
+        kind = _kind_of(one)
         found = asdict(one)
-        return {name: found[name] for name in FIELDS}
+        return {"kind": kind, **{name: found[name] for name in (*BEFORE, *VALUES[kind], *BEHIND)}}
     names = _MARKS["slices"] if hasattr(one, "ready_ns") else _MARKS["frames"]
     return {name: getattr(one, name) for name in names}
 
 
-def _json(one: BarRow | Slice | Batch) -> str:
+def _json(one: Line) -> str:
     import json
 
     return json.dumps(_values(one))
 
 
-def _csv(one: BarRow | Slice | Batch) -> str:
-    return ",".join(str(value) for value in _values(one).values())
+def _csv(one: Line, fields: Sequence[str]) -> str:
+    values = _values(one)
+    return ",".join(str(values.get(name, "")) for name in fields)
 
 
-def _table(one: BarRow | Slice | Batch) -> str:
+def _table(one: Line) -> str:
     values = _values(one)
     if "ts_ns" in values:
-        mark = " corrected" if values["is_correction"] else ""
-        return (
-            f"{clock(values['known_ns'])}  {values['symbol']:<12} {clock(values['ts_ns'])[11:]}  "
-            f"{values['open']:>10.2f} {values['high']:>10.2f} {values['low']:>10.2f} "
-            f"{values['close']:>10.2f} {values['volume']:>14,.0f}{mark}"
-        )
+        return _row(values)
     if "ready_ns" in values:
         return (
             f"{clock(values['ready_ns'])}  {values['session']}  received {values['received']} of "
@@ -134,4 +161,28 @@ def _table(one: BarRow | Slice | Batch) -> str:
     return (
         f"{clock(values['clock_ns'])}  {values['event']:<5} {values['session'] or '-':<10} "
         f"{values['rows']:>8,} rows{reason}"
+    )
+
+
+def _row(values: Mapping[str, Any]) -> str:
+    """Return a row as a line for people; quotes and ticks say their time to the microsecond."""
+    mark = " corrected" if values["is_correction"] else ""
+    known, at = clock(values["known_ns"]), clock(values["ts_ns"])[11:]
+    if values["kind"] == "bars":
+        return (
+            f"{known}  {values['symbol']:<12} {at}  "
+            f"{values['open']:>10.2f} {values['high']:>10.2f} {values['low']:>10.2f} "
+            f"{values['close']:>10.2f} {values['volume']:>14,.0f}{mark}"
+        )
+    at += f".{values['ts_ns'] // 1_000 % 1_000_000:06d}"
+    if values["kind"] == "quotes":
+        return (
+            f"{known}  {values['symbol']:<12} {at}  bid {values['bid']:>10.4f} x "
+            f"{values['bid_size']:<10,.0f} ask {values['ask']:>10.4f} x "
+            f"{values['ask_size']:<10,.0f}{mark}"
+        )
+    more = f" {values['condition']}" if values["condition"] else ""
+    return (
+        f"{known}  {values['symbol']:<12} {at}  {values['price']:>10.4f} x "
+        f"{values['size']:<10,.0f}{more}{mark}"
     )

@@ -20,7 +20,7 @@ from schemas.records import (
     empty_ints,
     empty_longs,
 )
-from streams.digest import known_ns
+from streams.finals import known_ns, late_rows
 from streams.intervals import MINUTE_NS
 
 __all__ = ["KINDS", "MARKS", "PLACES", "ROWS", "Batch", "DerivedBars", "Position", "Slice"]
@@ -180,6 +180,9 @@ class Batch:
     slice_repeat
         How many slices with its ready time a slice's shard had given out before: corrections
         that came between two slices. Empty: none.
+    is_final
+        Whether it is all of a session so far in its final state, as ``view="as_final"`` gives the
+        past. Its slices are one step of ``position``.
     """
 
     run: str
@@ -210,6 +213,7 @@ class Batch:
     interval_ns: int = MINUTE_NS
     minutes: tuple[Minutes, ...] = ()
     prefetched: bool = False
+    is_final: bool = False
 
     @property
     def rows(self) -> int:
@@ -218,9 +222,9 @@ class Batch:
         return sum(len(columns) for columns in kinds if columns is not None)
 
     def known_ns(self, kind: str = "bars") -> Longs:
-        """Return the time at which each bar was known: its slice's, shape (bars,).
+        """Return the time at which each row of a kind was known: its slice's, shape (rows,).
 
-        ``kind`` is ``bars`` or ``derived``.
+        ``kind`` is ``bars``, ``quotes``, ``ticks`` or ``derived``.
         """
         columns = getattr(self, kind)
         if columns is None:
@@ -228,14 +232,11 @@ class Batch:
         return known_ns(self.slice_ns, self.slice_rows, columns.row, len(columns))
 
     def late(self, kind: str = "bars") -> NDArray[np.bool_] | None:
-        """Return which bars are corrections, shape (bars,); None if none is."""
+        """Return which rows of a kind are corrections, shape (rows,); None if none is."""
         columns = getattr(self, kind)
-        if columns is None or not self.slice_corrections.any():
+        if columns is None:
             return None
-        starts = np.cumsum(self.slice_rows) - self.slice_rows
-        places = np.arange(int(self.slice_rows.sum())) - np.repeat(starts, self.slice_rows)
-        late = places < np.repeat(self.slice_corrections, self.slice_rows)
-        return late if len(late) == len(columns) else late[columns.row]
+        return late_rows(self.slice_rows, self.slice_corrections, columns.row, len(columns))
 
     def slices(self) -> Iterator[Slice]:
         """Give its slices in order."""
@@ -264,12 +265,17 @@ class Batch:
                 **rows,
             )
 
-    def cut(self, start: int, end: int, before: Position) -> Batch:
+    def cut(
+        self, start: int, end: int, before: Position, rows: tuple[int, int] | None = None
+    ) -> Batch:
         """Return slices [start, end) of it; ``before`` is the position in front of them.
 
-        What became known of minutes goes with the last one.
+        What became known of minutes goes with the last one. ``rows`` are the places of the first
+        row and behind the last, where they are known.
         """
-        first, stop = int(self.slice_rows[:start].sum()), int(self.slice_rows[:end].sum())
+        if rows is None:
+            rows = (int(self.slice_rows[:start].sum()), int(self.slice_rows[:end].sum()))
+        first, stop = rows
         changes: dict[str, Any] = {}
         for kind in KINDS:
             columns = getattr(self, kind)
@@ -284,9 +290,10 @@ class Batch:
             repeat = int(self.slice_repeat[end - 1]) if len(self.slice_repeat) else 0
             changes["clock_ns"] = clock_ns
             changes["minutes"] = ()
-            changes["position"] = Position(
-                *(before.offsets, before.clocks, self.run, self.session, ROWS, clock_ns, repeat)
-            )
+            if not self.is_final:
+                reached = (self.run, self.session, ROWS, clock_ns, repeat)
+                before = Position(before.offsets, before.clocks, *reached)
+            changes["position"] = before
         return replace(self, **changes)
 
     def only(

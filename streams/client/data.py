@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from streams.client.batch import Batch
 from streams.client.convert import As, converted
+from streams.client.flags import Flags
 from streams.client.past import History, Interval, Trailing
+from streams.client.points import PointReads
+from streams.client.recent import KEEP
 from streams.client.state import State, Writer, find, place_of, quality, status_of, view_of
 from streams.client.store import BAR, Bars, blank
 from streams.coverage import Status
+from streams.errors import ConfigError
 from streams.intervals import interval_ns
 
-__all__ = ["Flags", "SessionData", "get_session_data", "reset_session_data"]
+__all__ = ["SessionData", "get_session_data", "reset_session_data"]
 
 Time: TypeAlias = int | datetime
 _NO_BARS = np.empty(0, BAR)
@@ -29,7 +32,7 @@ _STATUS = np.array([status.label for status in Status])
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class SessionData:
+class SessionData(PointReads):
     """The session so far and the trailing sessions, by symbol.
 
     Bars come as rows with the fields ``ts_ns``, ``interval_ns``, ``known_ns``, ``open``, ``high``,
@@ -37,6 +40,14 @@ class SessionData:
     (``bar.close``). Arrays of them are read-only and never change. Intervals are minutes (``5``)
     or names (``"5m"``); an unknown symbol or an interval that is not read has no bars. Derived bars
     count under the length they were asked for, also one that the close of the session cut.
+
+    Quotes and ticks come in the same way, with ``ts_ns``, ``known_ns``, ``revision`` and ``bid``,
+    ``bid_size``, ``ask``, ``ask_size``, or ``price``, ``size``; conditions of ticks stand in the
+    stream alone. The last of each symbol and session are at hand, ascending by
+    time, of one time in the order of the tape. A correction takes its place among them: a late row
+    behind those of its time; a revision in the place of the row of its time, where there is just
+    one and of a lower revision, else it stands behind them, since nothing tells which it corrects.
+    One that is older than all that are at hand is left out, once there are as many as are kept.
 
     Parameters
     ----------
@@ -48,6 +59,8 @@ class SessionData:
         Gives the trailing sessions of a reader that joins late, as `recorded` does from ClickHouse
         or chDB; default: those that the tape still keeps, those it saw itself, and those from
         before the run, which come in beside the tape.
+    recent_rows
+        Quotes, and ticks, of each symbol that stay at hand.
     """
 
     def __init__(
@@ -55,8 +68,12 @@ class SessionData:
         session_minutes: int = 0,
         trailing_sessions: int = 5,
         history: History | None = None,
+        recent_rows: int = KEEP,
     ) -> None:
-        self._writer = Writer(session_minutes, trailing_sessions, history)
+        if recent_rows < 1:
+            msg = f"of each symbol at least 1 quote and tick stays at hand, not {recent_rows}"
+            raise ConfigError(msg)
+        self._writer = Writer(session_minutes, trailing_sessions, history, recent_rows)
         self._state = State()
         self.caught_up = True
         """Whether the reader has reached the clock there was when it joined: set by its stream."""
@@ -262,11 +279,6 @@ class SessionData:
         ts_ns, status = status_of(self._state, symbol)
         return {"ts_ns": ts_ns, "status": _STATUS[status]}
 
-    def get_latest_quote(self, symbol: str) -> Any:
-        """Return the last quote of a symbol in this session (`schemas.Quote`), None before it."""
-        quotes = self._state.quotes
-        return quotes.get(symbol) or quotes.get(symbol.upper())
-
     def get_active_symbols(self) -> frozenset[str]:
         """Return the symbols of the session: those that are listed now.
 
@@ -306,25 +318,6 @@ class SessionData:
     def flags(self) -> Flags:
         """Return update flags of this reader's own, all clear."""
         return Flags(self)
-
-
-class Flags:
-    """Which symbols have got rows since this reader last asked."""
-
-    def __init__(self, data: SessionData) -> None:
-        self._data = data
-        self._lock = Lock()
-        self._seen = data._state.write
-
-    def take(self) -> frozenset[str]:
-        """Return the symbols with new rows and clear their flags, in one step."""
-        with self._lock:
-            state = self._data._state
-            names: set[str] = set()
-            for view in state.views.values():
-                names.update(view.symbols[i] for i in np.flatnonzero(view.written > self._seen))
-            self._seen = state.write
-            return frozenset(names)
 
 
 def _bars(state: State, symbol: str, interval: Interval) -> Bars:

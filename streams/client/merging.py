@@ -14,6 +14,7 @@ from schemas.records import Ints
 from streams.client.batch import PLACES, ROWS, Batch, Position
 from streams.client.pieces import Piece, merged
 from streams.client.queues import FAR, Item, Names, Place, Queue, Stage, Taken, before
+from streams.client.reader import clock_behind
 
 __all__ = ["Merger"]
 
@@ -82,7 +83,7 @@ class Merger:
         if place not in (ROWS, PLACES["close"]) or not has_slices:
             stage = Stage(run, session, place)
             shard.put(Item(stage, frame, offset, before, frame.symbols, minutes))
-            shard.clock_ns, shard.repeat = frame.clock_ns, 0
+            shard.clock_ns, shard.repeat = clock_behind(frame), 0
         if has_slices:
             rows = Stage(run, session, ROWS)
             repeat = self._repeat(shard, frame)

@@ -11,7 +11,7 @@ import numpy as np
 from schemas.records import BarColumns, Longs
 from streams.client.batch import DerivedBars
 from streams.client.store import Store, View, packed
-from streams.digest import final_order
+from streams.finals import final_order
 from streams.intervals import MINUTE_NS, interval_name
 
 __all__ = ["Given", "History", "Interval", "Past", "Trailing", "by_names", "past_of"]

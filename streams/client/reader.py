@@ -9,7 +9,7 @@ from schemas import Frame
 from streams.client.batch import PLACES, ROWS, Position
 from streams.errors import ConfigError
 
-__all__ = ["DeliveredFrame", "Reader", "Start", "first_position"]
+__all__ = ["DeliveredFrame", "Reader", "Start", "clock_behind", "first_position"]
 
 Start: TypeAlias = str | int | Mapping[int, int]
 """Where a stream begins, ``"session"``, ``"first"``, ``"now"`` or more: see `SessionStream`."""
@@ -68,6 +68,14 @@ class Reader(Protocol):
         ...
 
 
+def clock_behind(frame: Frame) -> int:
+    """Return up to which ready time everything was delivered with a frame, ns.
+
+    Quotes and ticks of the very time of the open are still to come behind the open frame.
+    """
+    return frame.clock_ns - 1 if frame.event == "open" else frame.clock_ns
+
+
 def first_position(
     start: Start, reader: Reader, last: Mapping[int, DeliveredFrame | None]
 ) -> Position:
@@ -101,16 +109,15 @@ def _behind(last: Mapping[int, DeliveredFrame | None], starts: Mapping[int, int]
     """Return the position behind everything; what only some shards have said counts as said."""
     there = {shard: delivered for shard, delivered in last.items() if delivered is not None}
     offsets = {**starts, **{shard: delivered.offset + 1 for shard, delivered in there.items()}}
-    clocks = {shard: (delivered.frame.clock_ns, 0) for shard, delivered in there.items()}
+    clocks = {shard: (clock_behind(delivered.frame), 0) for shard, delivered in there.items()}
     if not there:
         return Position(offsets)
-    furthest = max((delivered.frame for delivered in there.values()), key=lambda f: f.clock_ns)
+    furthest = max((delivered.frame for delivered in there.values()), key=clock_behind)
     # The session that a roll names, or that is waited for, is still to be opened.
     is_to_come = furthest.event == "roll" or furthest.waiting
     place = PLACES["roll"] if is_to_come else ROWS
-    return Position(
-        offsets, clocks, furthest.run, furthest.session, place, furthest.clock_ns, _ANY_REPEAT
-    )
+    clock_ns = clock_behind(furthest)
+    return Position(offsets, clocks, furthest.run, furthest.session, place, clock_ns, _ANY_REPEAT)
 
 
 def _open_offset(last: DeliveredFrame | None, start: int) -> int:

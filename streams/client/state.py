@@ -13,7 +13,7 @@ from schemas.records import Longs, empty_longs
 from streams.client.batch import Batch
 from streams.client.minutes import Marks, share
 from streams.client.past import Given, History, Interval, Past, Trailing, by_names, past_of
-from streams.client.quotes import Quotes
+from streams.client.recent import KEEP, POINTS, Recent, RecentStore
 from streams.client.store import BAR, Bars, Store, View, packed
 from streams.intervals import MINUTE_NS, interval_name, interval_ns
 
@@ -41,7 +41,8 @@ class State:
     """Bars of the shortest interval there is."""
     own: View | None = None
     """Bars that the tape expects."""
-    quotes: Mapping[str, Any] = field(default_factory=dict)
+    quotes: Recent = field(default_factory=Recent)
+    ticks: Recent = field(default_factory=Recent)
     has_bars: bool = True
     interval_ns: int = MINUTE_NS
     marks: Marks = field(default_factory=Marks)
@@ -60,6 +61,8 @@ class Writer:
         Sessions that stay behind the running one.
     history
         Gives the sessions before the first one.
+    keep
+        Quotes, and ticks, of each symbol that stay at hand.
 
     Attributes
     ----------
@@ -68,14 +71,19 @@ class Writer:
     """
 
     def __init__(
-        self, session_minutes: int, trailing_sessions: int, history: History | None
+        self,
+        session_minutes: int,
+        trailing_sessions: int,
+        history: History | None,
+        keep: int = KEEP,
     ) -> None:
         self._session_minutes = session_minutes
         self._trailing = trailing_sessions
         self._history = history
         self._given = Given(trailing_sessions)
         self._stores: dict[tuple[str, int], Store] = {}
-        self._quotes = Quotes()
+        self._keep = keep
+        self._recent = {kind: RecentStore(kind, keep) for kind in POINTS}
         self._maps: dict[tuple[str, int], tuple[tuple[str, ...], Any]] = {}
         self._expected = 0
         self._listed: tuple[str, ...] = ()
@@ -101,8 +109,11 @@ class Writer:
             self._order += tuple(name for name in batch.symbols if name not in seen)
         for kind in ("bars", "derived"):
             self._take(batch, kind, write)
-        if batch.quotes is not None:
-            self._quotes.take(batch.symbols, batch.quotes)
+        for kind, recent in self._recent.items():
+            points = getattr(batch, kind)
+            if points is not None and len(points):
+                known, late = batch.known_ns(kind), batch.late(kind)
+                recent.take(batch.symbols, points, known, late, write)
         # Of bars that are on the tape and derived ones of the same length, those on the tape.
         views = {key[1]: self._stores[key].view for key in sorted(self._stores, reverse=True)}
         own = self._stores.get(("bars", batch.interval_ns))
@@ -120,7 +131,8 @@ class Writer:
             symbols=batch.symbols or state.symbols,
             views=by_names(views),
             base=views[min(views)] if views else None,
-            quotes=self._quotes.latest,
+            quotes=self._recent["quotes"].view,
+            ticks=self._recent["ticks"].view,
             own=None if own is None else own.view,
             has_bars=self.has_bars,
             interval_ns=batch.interval_ns,
@@ -148,7 +160,7 @@ class Writer:
         self._stores = {}
         self._maps = {}
         self._listed = self._order = ()
-        self._quotes = Quotes()
+        self._recent = {kind: RecentStore(kind, self._keep) for kind in POINTS}
         self._expected = max(batch.expected, self._session_minutes)
         kept = self._given.before(batch.run, batch.session, past)
         return State(run=batch.run, session=batch.session, past=kept, write=state.write)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.records import BarColumns, DerivedColumns, Floats, Longs
-from streams.digest import final_order
+from streams.finals import final_order
 
 __all__ = ["BAR", "Bars", "Store", "View", "blank", "packed"]
 

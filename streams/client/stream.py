@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from threading import Lock
-from typing import Literal, Self, TypeAlias
-
-import numpy as np
+from typing import Any, Literal, Self, TypeAlias
 
 from streams.client.batch import Batch, Position, Slice
 from streams.client.choice import Choice
+from streams.client.corrected import Corrected
 from streams.client.data import SessionData
 from streams.client.joining import Join, joined
+from streams.client.line import Line
 from streams.client.merging import Merger
 from streams.client.reader import DeliveredFrame, Reader, Start, first_position
 from streams.client.readers import opened
-from streams.client.rows import BarRow, bar_rows
+from streams.client.rows import rows_of
 from streams.errors import BrokerError, ConfigError, HoleError
 from streams.settings import Settings
 
-__all__ = ["SessionStream", "Until"]
+__all__ = ["SessionStream", "Until", "View"]
 
 Until: TypeAlias = Literal["end", "never", "idle"]
 """When iteration is over: see `SessionStream`."""
+
+View: TypeAlias = Literal["as_known", "as_final"]
+"""What corrections do: see `SessionStream`."""
 
 POLL_S = 0.2
 _FAR = 2**63 - 1
@@ -64,20 +66,26 @@ class SessionStream:
         The replica it feeds; default its own.
     settings, bootstrap_servers
         Default: the settings of the process.
+    view
+        ``"as_known"``: the tape as it was delivered, corrections behind the clock and marked, as a
+        live strategy sees it. ``"as_final"``: what is on the tape when the stream is made comes in
+        its final state, each row once, at its own ready time: closed sessions with all their later
+        corrections, the running one with those up to its clock. That is for looking back, not for
+        decisions. From there on the tape comes as known. The past comes a session a batch, and is
+        one step of ``position``; who goes on in the middle of a session gets its rest as known.
     group
         Group for `commit`; none by default.
     lockstep
         Commit for the group behind each slice, when the next is asked for: a run that names the
         group in its lock-step waits for that.
-    reader
-        Where frames come from; default the brokers.
-    history_reader
-        Where sessions from before the run come from; default the brokers, if frames do.
+    reader, history_reader
+        Where frames, and sessions from before the run, come from; default the brokers.
 
     Raises
     ------
     ConfigError
-        A kind, length, start or end that is none; no broker is known.
+        A kind, length, start, end or view that is none; lock-step with a view that can't have it;
+        no broker is known.
     TopicError
         The namespace has no tape, or no bars of one of the lengths.
     """
@@ -92,6 +100,7 @@ class SessionStream:
         start: Start = "session",
         run: str | None = None,
         until: Until = "end",
+        view: View = "as_known",
         data: SessionData | None = None,
         settings: Settings | None = None,
         bootstrap_servers: str | None = None,
@@ -106,17 +115,18 @@ class SessionStream:
         if lockstep and not group:
             msg = "lock-step needs a group: the run names it, and the clock waits for it"
             raise ConfigError(msg)
+        if view not in ("as_known", "as_final") or (lockstep and view == "as_final"):
+            msg = f"a view is as_known, or as_final without lock-step, not {view!r}"
+            raise ConfigError(msg)
         self.data = SessionData() if data is None else data
         self._acks: dict[int, int] | None = {} if lockstep else None
         self._owed: dict[int, int] = {}
         self._choice = Choice(symbols, kinds, intervals)
         self.data.takes_bars(self._choice.has_bars)
         self._until = until
-        self._from_ns = start if isinstance(start, int) else 0
-        self._ready: deque[Batch] = deque()
+        self._ready = Line(start if isinstance(start, int) else 0)
         self._past: list[Batch] = []
         self._silent = 0
-        self._at = 0
         self._lock = Lock()
         self._is_closed = False
         self._whole_run = ""
@@ -145,6 +155,8 @@ class SessionStream:
             self._run = run or ""
             first = self.position if self._join is None else Position(self._join.first)
             self._merger = self._read_from(first)
+            is_past = view == "as_final" and bool(self._target)
+            self._view = Corrected.behind(start) if is_past else None
             may_see_start = start == "first" or isinstance(start, int)
             if self._trailing is not None and not (self._whole_run or may_see_start):
                 self._trailing.dont_wait()
@@ -152,7 +164,7 @@ class SessionStream:
             self._close()
             raise
         self.data.caught_up = not self._target
-        self._is_over = until == "idle" and not self._target
+        self._is_over = until == "idle" and self.data.caught_up
 
     def frames(self, timeout_s: float | None = None) -> Iterator[Batch]:
         """Give batches in order; over after ``timeout_s`` without one (None: it waits for ever)."""
@@ -173,16 +185,16 @@ class SessionStream:
             for found in part.slices():
                 yield found
 
-    def rows(self, timeout_s: float | None = None) -> Iterator[BarRow]:
-        """Give bars one by one, in order.
+    def rows(self, timeout_s: float | None = None) -> Iterator[Any]:
+        """Give `BarRow`, `QuoteRow` and `TickRow` one by one, in the order of the tape.
 
         The rows of a slice are one step of ``position``: with the last of them it moves behind it.
         """
         for part in self._walk(timeout_s, by_slice=True):
             yield from self._row_by_row(part)
 
-    async def arows(self, timeout_s: float | None = None) -> AsyncIterator[BarRow]:
-        """Give bars one by one as `rows` does."""
+    async def arows(self, timeout_s: float | None = None) -> AsyncIterator[Any]:
+        """Give bars, quotes and ticks one by one as `rows` does."""
         async for part in self._awalk(timeout_s, by_slice=True):
             for row in self._row_by_row(part):
                 yield row
@@ -299,7 +311,7 @@ class SessionStream:
                 if one.offset >= self._target.get(one.frame.shard, _FAR):
                     del self._target[one.frame.shard]
                 if number % self._merger.shards == 0 or number == len(delivered):
-                    self._put([self._choice.of(batch) for batch in self._merger.drain()])
+                    self._put(self._merger.drain())
             if not self._ready:
                 self._note_if_caught_up()
             return came or bool(delivered)
@@ -327,23 +339,26 @@ class SessionStream:
                 self.data.add_past(self._whole_run, session, load)
 
     def _put(self, batches: list[Batch]) -> None:
-        """Put batches where `_next` takes them; none before the running session's open frame.
+        """Put what is wanted where `_next` takes it; nothing before the running session's open.
 
         Only then is it certain that nothing of the sessions before it was cut while it was read.
         """
+        if self._view is not None:
+            batches = self._view.of(batches, is_past=bool(self._target))
+        batches = [self._choice.of(batch) for batch in batches]
         for batch in batches:
             if batch.event == "start":
                 self._whole_run = batch.run
         join = self._join
         if join is None or len(join.opens) == 1:
-            self._ready += batches
+            self._ready.put(batches)
             return
         for batch in batches:
             if (batch.event, batch.run, batch.session) == ("open", join.run, join.session):
                 self._join, self._silent = None, len(self._past)
             self._past.append(batch)
         if self._join is None:
-            self._ready += self._past
+            self._ready.put(self._past)
             self._past = []
 
     def _began_again(self) -> bool:
@@ -352,42 +367,28 @@ class SessionStream:
         if kept is None or kept == self._join:
             return False
         self._join, self._past = kept, []
+        self._view = None if self._view is None else Corrected()
         self._merger = self._read_from(Position(kept.first))
         return True
 
     def _next(self, *, by_slice: bool) -> Batch | None:
         """Hand on what is first in line: a batch, or its next slice; None before the start time."""
-        batch = self._ready[0]
         if self._silent:
             self._silent -= 1
-            self._ready.popleft()
-            self.data.apply(batch)
+            self.data.apply(self._ready.whole())
             return None
-        start, end = self._at, len(batch.slice_ns)
-        unwanted = int(np.searchsorted(batch.slice_ns, self._from_ns))
-        is_wanted = batch.clock_ns >= self._from_ns and start >= unwanted
-        if not is_wanted:
-            end = unwanted
-        elif by_slice and end:
-            end = start + 1
-        part = batch
-        if (start, end) != (0, len(batch.slice_ns)):
-            part = batch.cut(start, end, self.position)
-        self._at = end
-        if end == len(batch.slice_ns):
-            self._at = 0
-            self._ready.popleft()
-            if not self._ready:
-                self._note_if_caught_up()
-            if batch.event == "end" and self._until == "end":
-                self._is_over = True
+        part, is_wanted = self._ready.next(self.position, by_slice=by_slice)
+        if not self._ready:
+            self._note_if_caught_up()
+        if part.event == "end" and self._until == "end":
+            self._is_over = True
         self.data.apply(part)
         self._before, self.position = self.position, part.position
         return part if is_wanted else None
 
-    def _row_by_row(self, part: Batch) -> Iterator[BarRow]:
+    def _row_by_row(self, part: Batch) -> Iterator[Any]:
         after, self.position = self.position, self._before
-        rows = list(bar_rows(part))
+        rows = list(rows_of(part))
         yield from rows[:-1]
         self.position = after
         yield from rows[-1:]

@@ -20,8 +20,8 @@ from schemas.records import BarColumns, DerivedColumns, Ints, Longs
 from streams.client.batch import DerivedBars
 from streams.client.past import Trailing
 from streams.client.reader import Reader
-from streams.digest import known_ns
 from streams.errors import HoleError, SessiontapeError
+from streams.finals import known_ns
 from streams.intervals import interval_ns
 
 __all__ = ["Days", "TrailingReader"]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from streams.client.batch import Batch
-from streams.digest import Digest, final_order
+from streams.digest import Digest
+from streams.finals import final_order
 from streams.intervals import MINUTE_NS
 from tests.frames import DAY_NS, OPEN_NS, Day, Row, full_day, merged, tape_of
 

@@ -20,6 +20,7 @@ def answers(data: SessionData, symbols: Iterable[str]) -> dict[str, Any]:
         "symbols": data.get_active_symbols(),
         "clock": data.clock_ns,
         "all": repr(data.get_latest_bars().tolist()),  # NaN is what it is
+        "points": repr((data.get_latest_quotes().tolist(), data.get_latest_ticks().tolist())),
     }
     # Behind the first rows of the session, wherever it stands.
     since_ns = data.clock_ns - 2 * MINUTE_NS
@@ -38,7 +39,11 @@ def answers(data: SessionData, symbols: Iterable[str]) -> dict[str, Any]:
             "quality": data.get_quality_metric(symbol),
             "bars": data.get_bars(symbol).tolist(),
             "5m": data.get_bars(symbol, 5).tolist(),
-            "quote": data.get_latest_quote(symbol),
+            "quote": _plain(data.get_latest_quote(symbol)),
+            "tick": _plain(data.get_latest_tick(symbol)),
+            "quotes": data.get_last_n_quotes(symbol, 9).tolist(),
+            "ticks": data.get_last_n_ticks(symbol, 9).tolist(),
+            "counts": (data.get_quote_count(symbol), data.get_tick_count(symbol)),
         }
     return found
 

@@ -436,9 +436,8 @@ def test_the_last_quote() -> None:
         quotes=quotes,
     )
     data.apply(batch)
-    data.apply(replace(batch, quotes=quotes.take(slice(0, 1))))  # an older one stays out
     found = data.get_latest_quote("s000")
-    assert (found.bid, found.ts_ns, found.symbol) == (2.0, 6, "S000")
+    assert (found.bid, found["ts_ns"], found.known_ns) == (2.0, 6, day.close_ns)
     assert data.get_latest_quote("S001").ask == 3.0
 
 

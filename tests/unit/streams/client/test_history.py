@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from sinks.clickhouse import ClickHouseSink
+from sinks.history import open_history
 from sinks.owner import FolderOwner
 from sinks.store import Store
 from streams import SessionData, recorded
@@ -90,3 +93,41 @@ def test_where_nothing_is_recorded_it_says_so(settings: Settings) -> None:
         data.apply(last_session(DAYS)[0])
     with pytest.raises(ConfigError, match="noon"):
         recorded(settings, interval="noon")
+
+
+def test_as_known_is_what_was_known_at_the_open_and_when(settings: Settings) -> None:
+    late = Row(
+        *(DAYS[1].open_ns + 3 * MINUTE_NS, "S002", DAYS[1].open_ns, 7.0, 1.0),
+        revision=1,
+        is_late=True,
+    )
+    rows = sorted([*DAYS[1].rows, late, REVISED], key=lambda row: row.order)
+    days = [DAYS[0], replace(DAYS[1], rows=tuple(rows)), DAYS[2]]
+    record(settings, days)
+    early = SessionData(trailing_sessions=2)
+    for batch in merged(tape_of(days)):
+        early.apply(batch)
+    data = SessionData(trailing_sessions=2, history=recorded(settings, view="as_known"))
+    for batch in last_session(days):
+        data.apply(batch)
+    assert answers(data, days[0].symbols) == answers(early, days[0].symbols)
+    bars = data.get_historical_bars("S002", 1)[date(2024, 1, 2)]
+    assert (bars["close"][0], bars["known_ns"][0]) == (7.0, late.known_ns)
+    final = SessionData(trailing_sessions=2, history=recorded(settings))
+    for batch in last_session(days):
+        final.apply(batch)
+    bars = final.get_historical_bars("S002", 1)[date(2024, 1, 2)]
+    assert (bars["close"][0], bars["known_ns"][0]) == (7.0, DAYS[1].open_ns + MINUTE_NS)
+    with closing(open_history(settings)) as store:
+        table = store.bars_as_known(["S002"], "1m", 3, before_ns=late.known_ns - 1)
+        assert late.close not in table["close"].to_pylist()
+        table = store.bars_as_known(["S002"], "1m", 3)
+        of_day = [row for row in table.to_pylist() if row["session"] == days[1].label]
+        assert [row["known_ns"] for row in of_day] == sorted(row["known_ns"] for row in of_day)
+        assert len(of_day) == 6
+        assert {row["run"] for row in of_day} == {"run-1"}
+
+
+def test_a_view_that_is_none_says_so(settings: Settings) -> None:
+    with pytest.raises(ConfigError, match="as_final or as_known, not 'live'"):
+        recorded(settings, view="live")  # type: ignore[arg-type]
