@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from schemas.records import BarColumns, Frame, Ints, Minutes
 from sinks.native import Column, Letters, Texts
-from sinks.rows import Sessions, version_of
+from sinks.rows import Sessions, is_late, version_of
 from sinks.vocabulary import Vocabulary
 from streams.calendar import Session
 from streams.coverage import Grid, Status
@@ -193,8 +193,8 @@ def _fold(day: _Day, frame: Frame) -> None:
     late: BarColumns | None = None
     if not is_whole and frame.bars is not None:
         base = frame.bars.take(frame.bars.interval_ns == frame.interval_ns)
-        is_late = _is_late(frame)[base.row]
-        fresh, late = base.take(~is_late), base.take(is_late)
+        came_late = is_late(frame)[base.row]
+        fresh, late = base.take(~came_late), base.take(came_late)
         grid.trade(fresh.symbol, fresh.ts_ns)
     told = np.isin(grid.ends[start:stop], frame.slice_ns[is_marked])
     if frame.expected < len(grid.ends) and frame.event == "rows":
@@ -212,15 +212,6 @@ def _fold(day: _Day, frame: Frame) -> None:
         grid.trade(late.symbol, late.ts_ns)
     day.over, day.clock_ns, day.frame = stop, max(day.clock_ns, frame.clock_ns), frame.frame
     day.is_changed = True
-
-
-def _is_late(frame: Frame) -> NDArray[np.bool_]:
-    """Return which rows are corrections: those that stand first in their slices."""
-    begins = np.cumsum(frame.slice_rows) - frame.slice_rows
-    late: NDArray[np.bool_] = np.arange(frame.rows) < np.repeat(
-        begins + frame.slice_corrections, frame.slice_rows
-    )
-    return late
 
 
 @dataclass(frozen=True, slots=True, eq=False)
