@@ -100,7 +100,8 @@ class History(Protocol):
         pyarrow.Table
             symbol, source, session (string); ts_ns (int64, ns since the epoch, UTC); place (int32,
             among the quotes of its symbol and time, from 0); bid, bid_size, ask, ask_size
-            (float64); revision (int32); as known also known_ns (int64, session clock at which it
+            (float64); sequence (int64, the number that its source gave it, -1: none); revision
+            (int32); as known also known_ns (int64, session clock at which it
             was delivered), row_number (int64, in its shard) and run (string).
 
         Raises

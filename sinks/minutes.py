@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from schemas.records import BarColumns, Frame, Ints, Minutes
 from sinks.native import Column, Letters, Texts
-from sinks.rows import Sessions, is_late, version_of
+from sinks.rows import Sessions, version_of
 from sinks.vocabulary import Vocabulary
 from streams.calendar import Session
 from streams.coverage import Grid, Status
+from streams.latest import corrections
 from streams.letters import LETTERS
 
 __all__ = ["MinuteBook", "gap_steps"]
@@ -193,8 +194,8 @@ def _fold(day: _Day, frame: Frame) -> None:
     late: BarColumns | None = None
     if not is_whole and frame.bars is not None:
         base = frame.bars.take(frame.bars.interval_ns == frame.interval_ns)
-        came_late = is_late(frame)[base.row]
-        fresh, late = base.take(~came_late), base.take(came_late)
+        is_late = corrections(frame)[base.row]
+        fresh, late = base.take(~is_late), base.take(is_late)
         grid.trade(fresh.symbol, fresh.ts_ns)
     told = np.isin(grid.ends[start:stop], frame.slice_ns[is_marked])
     if frame.expected < len(grid.ends) and frame.event == "rows":

@@ -1,8 +1,8 @@
 """Which of the rows of one symbol and time a quote or tick is: what makes it one row of many.
 
-A frame has no sequence numbers, and needs none for this: the tape has the rows of one symbol and
-time in the order of their source. Their *place* counts them, from 0. A run that plays the same rows
-again gives each the same place, whatever else it plays beside them.
+The tape has the rows of one symbol and time in the order of their source, whether that numbers
+them or not. Their *place* counts them, from 0. A run that plays the same rows again gives each the
+same place, whatever else it plays beside them, and from whatever source.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from numpy.typing import NDArray
 
 from schemas.records import Ints, Longs
 from sinks.native import Texts
-from sinks.rows import Pair, Rows, is_late
+from sinks.rows import Pair, Rows
+from streams.latest import corrections
 
-__all__ = ["Held", "Key", "Loader", "Places"]
+__all__ = ["Held", "Key", "Loader", "Places", "Said"]
 
 Key: TypeAlias = tuple[str, int]
 """A symbol and a time, ns since the epoch, UTC."""
 
-Held: TypeAlias = list[tuple[str, int]]
-"""What is out of a symbol and time: in the order of the places the source and the revision."""
+Said: TypeAlias = tuple[str, int, int]
+"""Source, sequence and revision of a row."""
+
+Held: TypeAlias = list[Said]
+"""What is out of a symbol and time, in the order of the places."""
 
 Loader: TypeAlias = Callable[[str, int, int, Sequence[Key]], Mapping[Key, Held]]
 """Gives what is stored of a run, a shard, before a row number, at some symbols and times."""
@@ -57,9 +61,9 @@ class Places:
     rows had, which it keeps, and at the times of late rows, which it looks up. The first time of a
     shard is looked up, too, where this is not what it counted last.
 
-    A late row whose revision is above 0 takes the place of the row that it corrects: that of its
-    source, symbol and time with the highest revision below its own, of several the first. Where
-    there is none, it is one more row.
+    A late row whose revision is above 0 takes the place of the row that it corrects: the one of its
+    symbol, time, source and sequence that has a lower revision. Where there is none, or where rows
+    without numbers do not tell which of several it is, it is one more row.
 
     Parameters
     ----------
@@ -146,7 +150,8 @@ class _Groups:
         first = order[self._start]
         self._symbols, self._symbol = rows.symbols.values, rows.symbol[first]
         self._stretch, self._ts_ns = stretch[first], ts_ns[first]
-        self._late, self._revision, self._sources = rows.is_late(), rows.column("revision"), sources
+        self._late, self._sources = rows.is_late(), sources
+        self._revision, self._sequence = rows.column("revision"), rows.sequence()
         self._has_late = np.logical_or.reduceat(self._late[order], self._start)
         self.count = np.zeros(len(first), np.int64)
         self.held: dict[int, Held] = {}
@@ -185,26 +190,23 @@ class _Groups:
         """Give the rows of a group their places one by one, as some correct others."""
         texts, source = self._sources.values, self._sources.index
         for row in rows.tolist():
-            said = (texts[source[row]], int(self._revision[row]))
-            place = _corrected(held, *said) if revised[row] else len(held)
+            said = (texts[source[row]], int(self._sequence[row]), int(self._revision[row]))
+            place = _corrected(held, said) if revised[row] else len(held)
             held[place : place + 1] = [said]
             places[row] = place
 
 
-def _corrected(held: Held, source: str, revision: int) -> int:
-    """Return the place of the row that a correction corrects; behind the last where there is none.
-
-    Among rows of its source it is the one of the highest revision below its own, the first of them.
-    """
-    found = [(-r, place) for place, (s, r) in enumerate(held) if s == source and r < revision]
-    return min(found)[1] if found else len(held)
+def _corrected(held: Held, said: Said) -> int:
+    """Return the place of the row that a correction corrects; behind the last where none is it."""
+    found = [at for at, one in enumerate(held) if one[:2] == said[:2] and one[2] < said[2]]
+    return found[0] if len(found) == 1 else len(held)
 
 
 def _fresh_times(pairs: Sequence[Pair]) -> list[int]:
     """Return the times of the first and of the last row that is no correction; none of none."""
     found: list[int] = []
     for frame, columns in pairs:
-        fresh = columns.ts_ns[~is_late(frame)[columns.row]]
+        fresh = columns.ts_ns[~corrections(frame)[columns.row]]
         if len(fresh):
             found = [*found[:1], int(fresh[0]), int(fresh[-1])]
     return found

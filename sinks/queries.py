@@ -169,7 +169,7 @@ ORDER BY session, symbol
 """
 
 _TICKS = """
-SELECT symbol, ts_ns, place, VALUES, revision, source, session
+SELECT symbol, ts_ns, place, VALUES, sequence, revision, source, session
 FROM TABLE FINAL
 WHERE ({every:UInt8} OR symbol IN {symbols:Array(String)})
   AND ts_ns >= {since_ns:Int64} AND ts_ns <= {before_ns:Int64} AND session IN (NEWEST)
@@ -178,7 +178,7 @@ ORDER BY symbol, ts_ns, place
 
 # What was known by then, so the cut is that of the clock at which it was delivered.
 _TICKS_AS_KNOWN = """
-SELECT symbol, ts_ns, place, VALUES, revision, source, session, known_ns, row_number, run
+SELECT symbol, ts_ns, place, VALUES, sequence, revision, source, session, known_ns, row_number, run
 FROM TABLE FINAL
 WHERE ({every:UInt8} OR symbol IN {symbols:Array(String)})
   AND ts_ns >= {since_ns:Int64} AND known_ns <= {before_ns:Int64}

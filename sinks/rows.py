@@ -13,8 +13,9 @@ from schemas.records import Frame, Ints, Longs
 from sinks.native import Column, Texts, taken
 from sinks.store import Store
 from sinks.vocabulary import Vocabulary
+from streams.latest import corrections, numbers_of
 
-__all__ = ["GENERATION_BITS", "Pair", "Rows", "Sessions", "by_symbol", "is_late", "version_of"]
+__all__ = ["GENERATION_BITS", "Pair", "Rows", "Sessions", "by_symbol", "version_of"]
 
 Pair: TypeAlias = tuple[Frame, Any]
 """A frame and its columns of one kind, at least one row."""
@@ -105,7 +106,11 @@ class Rows:
 
     def is_late(self) -> NDArray[np.bool_]:
         """Return which rows are corrections."""
-        return np.concatenate([is_late(frame)[group.row] for frame, group in self.pairs])
+        return np.concatenate([corrections(frame)[group.row] for frame, group in self.pairs])
+
+    def sequence(self) -> Longs:
+        """Return the number that its source gave each row, of quotes and ticks; -1: none."""
+        return np.concatenate([numbers_of(group) for _, group in self.pairs])
 
     def sources(self, sources: Vocabulary) -> Texts:
         """Return the source of each row."""
@@ -152,15 +157,6 @@ class Rows:
         texts = Vocabulary()
         codes = np.array([texts.code(value(f)) for f, _ in self.pairs], np.int32)
         return Texts(texts.texts, np.repeat(codes, self._counts))
-
-
-def is_late(frame: Frame) -> NDArray[np.bool_]:
-    """Return which rows of a frame are corrections: those that stand first in their slices."""
-    begins = np.cumsum(frame.slice_rows) - frame.slice_rows
-    late: NDArray[np.bool_] = np.arange(frame.rows) < np.repeat(
-        begins + frame.slice_corrections, frame.slice_rows
-    )
-    return late
 
 
 def by_symbol(rows: Rows, symbols: Vocabulary, columns: dict[str, Column]) -> dict[str, Column]:

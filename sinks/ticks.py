@@ -56,6 +56,7 @@ class TickTables:
             "symbol": rows.symbols,
             "place": self._places.of(rows, sources),
             **rows.values(*TICKS[self._kind]),
+            "sequence": rows.sequence(),
             "source": sources,
             "session": rows.sessions(sessions),
         }
@@ -78,15 +79,18 @@ class TickTables:
                 "symbols": sorted({symbol for symbol, _ in some}),
                 "times": sorted({ts_ns for _, ts_ns in some}),
             }
-            for symbol, ts_ns, _, source, revision in self._store.rows(_HELD, parameters):
+            for symbol, ts_ns, _, (source, sequence, revision) in self._store.rows(
+                _HELD, parameters
+            ):
                 key = (str(symbol), int(ts_ns))
                 if key in some:  # others have a symbol of one and a time of another
-                    found.setdefault(key, []).append((str(source), int(revision)))
+                    said = (str(source), int(sequence), int(revision))
+                    found.setdefault(key, []).append(said)
         return found
 
 
 _HELD = """
-SELECT symbol, ts_ns, place, argMax(source, row_number), argMax(revision, row_number)
+SELECT symbol, ts_ns, place, argMax((source, sequence, revision), row_number)
 FROM {table:Identifier}
 WHERE run = {run:String} AND shard = {shard:Int32} AND row_number < {before:Int64}
     AND symbol IN {symbols:Array(String)} AND ts_ns IN {times:Array(Int64)}

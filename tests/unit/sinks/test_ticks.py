@@ -17,7 +17,7 @@ from sinks.clickhouse import ClickHouseSink
 from sinks.expiry import expire
 from sinks.history import open_history
 from sinks.owner import FolderOwner
-from sinks.places import Held, Key, Places
+from sinks.places import Held, Key, Places, Said
 from sinks.rows import Pair, Rows
 from sinks.store import Store
 from sinks.vocabulary import Vocabulary
@@ -41,8 +41,8 @@ NOTHING: dict[int, int | None] = {0: None}
 DAY = DAY_NS
 
 
-def tick(symbol: int, at: int, value: float = 1.0, revision: int = 0, source: int = 0) -> Told:
-    return Told("ticks", symbol, at, value, revision, source)
+def tick(symbol: int, at: int, value: float = 1.0, revision: int = 0, **more: int) -> Told:
+    return Told("ticks", symbol, at, value, revision, **more)
 
 
 def quote(symbol: int, at: int, value: float = 1.0, revision: int = 0) -> Told:
@@ -53,12 +53,12 @@ def quote(symbol: int, at: int, value: float = 1.0, revision: int = 0) -> Told:
 class Kept:
     """What was stored, row by row, as the tables of what was known keep it."""
 
-    rows: dict[tuple[str, int, int], tuple[Key, int, tuple[str, int]]] = field(default_factory=dict)
+    rows: dict[tuple[str, int, int], tuple[Key, int, Said]] = field(default_factory=dict)
     looks: int = 0
 
     def load(self, run: str, shard: int, before: int, keys: Sequence[Key]) -> Mapping[Key, Held]:
         self.looks += 1
-        found: dict[Key, dict[int, tuple[str, int]]] = {}
+        found: dict[Key, dict[int, Said]] = {}
         for (of, at, number), (key, place, said) in sorted(self.rows.items()):
             if (of, at) == (run, shard) and number < before and key in keys:
                 found.setdefault(key, {})[place] = said
@@ -75,7 +75,10 @@ class Kept:
         for (frame, columns), start in zip(pairs, starts(pairs), strict=True):
             for i, row in enumerate(columns.row.tolist()):
                 key = (frame.symbols[columns.symbol[i]], int(columns.ts_ns[i]))
-                said = (SOURCES[columns.source[i]], int(columns.revision[i]))
+                said = (
+                    *(SOURCES[columns.source[i]], int(columns.sequence[i])),
+                    int(columns.revision[i]),
+                )
                 at = (frame.run, frame.shard, frame.first_row + row)
                 kept = (key, counted[start + i], said)
                 assert self.rows.get(at, kept) == kept
@@ -93,6 +96,7 @@ def tapes(draw: st.DrawFn) -> list[Delivered]:
     left, right = Tape(("A", "C"), shard=0, shards=2), Tape(("B",), shard=1, shards=2)
     found: list[Delivered] = []
     small = st.integers(0, 1)
+    sequences = st.sampled_from((-1, -1, 0, 1, 2))
     for run in draw(st.sampled_from((("run-1",), ("run-1", "run-2")))):
         at = 0
         for number in range(draw(st.integers(1, 6))):
@@ -107,9 +111,14 @@ def tapes(draw: st.DrawFn) -> list[Delivered]:
                     st.integers(0, at - 1),
                     revision=st.integers(0, 2),
                     source=small,
+                    sequence=sequences,
                 )
                 now = st.builds(
-                    tick, st.integers(0, len(tape.symbols) - 1), st.just(at), source=small
+                    tick,
+                    st.integers(0, len(tape.symbols) - 1),
+                    st.just(at),
+                    source=small,
+                    sequence=sequences,
                 )
                 late = tuple(draw(st.lists(past, max_size=3)))
                 rows = sorted(draw(st.lists(now, max_size=3)), key=lambda row: row.symbol)
@@ -196,11 +205,11 @@ def as_known(store: Store, kind: str) -> list[tuple[Any, ...]]:
 
 
 def read(store: Store, kind: str, head: str, table: str) -> list[tuple[Any, ...]]:
-    values = (*VALUES[kind], *(["condition"] if kind == "ticks" else []))
-    sql = f"""SELECT {head}, symbol, ts_ns, place, revision, source, session, {", ".join(values)}
+    values = ", ".join((*VALUES[kind], *(["condition"] if kind == "ticks" else [])))
+    sql = f"""SELECT {head}, symbol, ts_ns, place, sequence, revision, source, session, {values}
               FROM {table} ORDER BY symbol, ts_ns, place"""  # noqa: S608 - names of this module
     return [
-        (*row[:4], Stored(row[4], row[5], row[6], tuple(row[10:]), *row[7:10]))
+        (*row[:4], Stored(row[4], row[5], row[6], tuple(row[11:]), *row[7:11]))
         for row in store.rows(sql)
     ]
 
@@ -254,6 +263,22 @@ def test_a_correction_takes_the_place_of_what_it_corrects(store: Store) -> None:
         if row.ts_ns == FIRST_OPEN_NS + 5
     }
     assert at == {("AAA", 0): 1.0, ("AAA", 1): 2.0, ("AAA", 2): 8.0, ("BBB", 0): 9.0}
+
+
+def test_a_correction_among_rows_of_one_time_is_told_by_its_number(store: Store) -> None:
+    tape = Tape()
+    numbered = [tick(0, 5, 1.0 + n, sequence=n) for n in range(3)]
+    put(tape, [Slice(5, (), (*numbered, tick(1, 5, 1.0), tick(1, 5, 2.0)))])
+    late = (tick(0, 5, 8.0, 1, sequence=1), tick(1, 5, 9.0, 1))
+    put(tape, [Slice(6, late)])
+    put(tape, [Slice(7, (tick(0, 5, 8.5, 2, sequence=1), tick(0, 5, 7.0, 0, sequence=7)))])
+    write(store, [[one] for one in tape.frames])
+    found: dict[str, list[float | str]] = {}
+    for row in final(store, "ticks"):
+        found.setdefault(row.symbol, []).append(row.values[0])
+    # Without numbers nothing tells which of two it corrects: then both stay.
+    assert found == {"AAA": [1.0, 8.5, 3.0, 7.0], "BBB": [1.0, 2.0, 9.0]}
+    assert as_known(store, "ticks") == expected_as_known(tape.frames, "ticks")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -360,7 +385,7 @@ class TestHistory:
         for kind, found in (("quotes", history.quotes("AAA")), ("ticks", history.ticks("AAA"))):
             names = (*VALUES[kind], *(["condition"] if kind == "ticks" else []))
             assert found.column_names == [
-                *("symbol", "ts_ns", "place", *names, "revision", "source", "session")
+                *("symbol", "ts_ns", "place", *names, "sequence", "revision", "source", "session")
             ]
             wanted = [
                 row

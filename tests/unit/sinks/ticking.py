@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from schemas import Frame
-from schemas.records import QuoteColumns, TickColumns
 from streams.positions import Delivered
+from tests.numbered import NumberedQuotes, NumberedTicks
 from tests.unit.sinks.frames import DAY_NS, FIRST_OPEN_NS, Tape, label
 
 CONDITIONS = ("@", "@ I")
@@ -29,6 +29,7 @@ class Told:
     revision: int = 0
     source: int = 0
     condition: int = -1
+    sequence: int = -1
 
     @property
     def ts_ns(self) -> int:
@@ -52,6 +53,7 @@ class Stored:
     ts_ns: int
     place: int
     values: tuple[float | str, ...]
+    sequence: int
     revision: int
     source: str
     session: str
@@ -102,19 +104,20 @@ def _columns(told: Sequence[Told], kind: str) -> Any:
         "ts_ns": np.array([row.ts_ns for _, row in mine]),
         "source": _ints([row.source for _, row in mine]),
         "revision": _ints([row.revision for _, row in mine]),
+        "sequence": np.array([row.sequence for _, row in mine]),
         **{n: np.array([v[i] for v in values], np.float64) for i, n in enumerate(VALUES[kind])},
     }
     if kind == "quotes":
-        return QuoteColumns(**shared)
+        return NumberedQuotes(**shared)
     condition = _ints([row.condition for _, row in mine])
     conditions = CONDITIONS if (condition >= 0).any() else ()
-    return TickColumns(**shared, condition=condition, conditions=conditions)
+    return NumberedTicks(**shared, condition=condition, conditions=conditions)
 
 
 def rows_of(frames: Sequence[Delivered], kind: str) -> Iterator[tuple[Frame, int, int, Stored]]:
     """Yield frame, row number, known time and row, one by one, each with its place."""
     values: tuple[float | str, ...]
-    held: dict[tuple[str, int, str, int], list[tuple[int, int]]] = {}
+    held: dict[tuple[str, int, str, int], list[tuple[int, int, int]]] = {}
     for item in frames:
         frame, columns = item.frame, getattr(item.frame, kind)
         if columns is None:
@@ -132,19 +135,23 @@ def rows_of(frames: Sequence[Delivered], kind: str) -> Iterator[tuple[Frame, int
             source, revision = int(columns.source[i]), int(columns.revision[i])
             out = held.setdefault((frame.run, frame.shard, symbol, ts_ns), [])
             place = len(out)
+            sequence = int(columns.sequence[i])
             if is_late and revision > 0:
-                for at, (other, before) in enumerate(out):
-                    if other != source or before >= revision:
-                        continue
-                    if place == len(out) or before > out[place][1]:
-                        place = at
-            out[place : place + 1] = [(source, revision)]
+                same = [
+                    at
+                    for at, (other, number_, before) in enumerate(out)
+                    if (other, number_) == (source, sequence) and before < revision
+                ]
+                place = same[0] if len(same) == 1 else place
+            out[place : place + 1] = [(source, sequence, revision)]
             values = tuple(getattr(columns, name)[i].item() for name in VALUES[kind])
             if kind == "ticks":
                 condition = int(columns.condition[i])
                 values += ("" if condition < 0 else columns.conditions[condition],)
             session = label((ts_ns - FIRST_OPEN_NS) // DAY_NS)
-            stored = Stored(symbol, ts_ns, place, values, revision, SOURCES[source], session)
+            stored = Stored(
+                symbol, ts_ns, place, values, sequence, revision, SOURCES[source], session
+            )
             yield frame, frame.first_row + number, known_ns, stored
 
 
