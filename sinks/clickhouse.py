@@ -1,4 +1,4 @@
-"""The sink of the session topic: bars, minutes and gaps, and behind them the frames."""
+"""The sink of the session topic: rows of all kinds, minutes and gaps, then the frames."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from schemas.records import Frame
 from sinks.expiry import expire
 from sinks.minutes import MinuteBook, gap_steps
 from sinks.native import Column
 from sinks.rows import Rows, Sessions, by_symbol, version_of
 from sinks.store import Store
+from sinks.ticks import TICKS, TickTables
 from sinks.topic import Position, TopicSink
 from sinks.vocabulary import Vocabulary
 from streams.positions import Delivered
@@ -28,10 +27,11 @@ MINUTES_S = 2.0
 
 
 class ClickHouseSink(TopicSink):
-    """Writes the bars of the tape; quotes and ticks pass by.
+    """Writes the bars, quotes and ticks of the tape.
 
     Delivery guarantee: at least once on the wire. ``bars`` keeps, under FINAL, the last delivered
-    of each (symbol, interval_ns, ts_ns), ``bars_as_known`` one of each (run, shard, row_number),
+    of each (symbol, interval_ns, ts_ns), ``quotes`` and ``ticks`` of each (symbol, ts_ns, place),
+    and each one's ``…_as_known`` one of each (run, shard, row_number),
     ``gaps`` one of each (run, shard, frame, number), ``minutes`` one a run, session and symbol.
 
     Resume point: ``frames`` holds the offset of each frame and is inserted last, so that a frame
@@ -60,6 +60,7 @@ class ClickHouseSink(TopicSink):
         self._symbols = Vocabulary()
         self._sources = Vocabulary()
         self._sessions = Sessions()
+        self._ticks = [TickTables(store, kind, self._symbols, self._sources) for kind in TICKS]
         self._book = MinuteBook(self._stored_minutes)
         self._folded: dict[int, Delivered] = {}
         self._written_s = -math.inf
@@ -102,6 +103,8 @@ class ClickHouseSink(TopicSink):
         pairs = [(f, f.bars) for f in frames if f.bars is not None and len(f.bars)]
         if pairs:
             self._insert_bars(Rows(pairs, self._symbols))
+        for tables in self._ticks:
+            tables.insert(frames, self._sessions, self._generation)
         steps = gap_steps(frames)
         if steps:
             self._store.insert_block("gaps", steps)
@@ -114,23 +117,15 @@ class ClickHouseSink(TopicSink):
             expire(self._store, self._keep_sessions)
 
     def _insert_bars(self, rows: Rows) -> None:
-        numbers = rows.numbers()
         values: dict[str, Column] = {
             "symbol": rows.symbols,
             **rows.values(*VALUES),
             "source": rows.sources(self._sources),
             "session": rows.sessions(self._sessions),
         }
-        as_known: dict[str, Column] = {
-            "run": rows.texts_of(lambda frame: frame.run),
-            "shard": rows.numbers_of(lambda frame: frame.shard, np.int32),
-            "row_number": numbers,
-            "known_ns": rows.known_ns(),
-            **values,
-        }
-        final = values | {"version": version_of(self._generation, numbers)}
+        final = values | {"version": version_of(self._generation, rows.numbers())}
         self._store.insert_block("bars", by_symbol(rows, self._symbols, final))
-        self._store.insert_block("bars_as_known", as_known)
+        self._store.insert_block("bars_as_known", rows.delivery() | values)
 
     def _insert_minutes(self) -> None:
         """Write the minutes of what was folded, and the position behind it."""
@@ -160,7 +155,9 @@ class ClickHouseSink(TopicSink):
         }
         columns["offset"] = [d.offset for d in taken]
         columns["generation"] = [self._generation] * len(taken)
-        columns["bars"] = [0 if f.bars is None else len(f.bars) for f in frames]
+        for kind in ("bars", *TICKS):
+            groups = [getattr(f, kind) for f in frames]
+            columns[kind] = [0 if group is None else len(group) for group in groups]
         for name in ("expected", "received", "no_trade", "missing"):
             columns[name] = [int(getattr(f, f"slice_{name}").sum()) for f in frames]
         columns["symbols"] = [self._new_symbols(f) for f in frames]

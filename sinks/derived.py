@@ -61,7 +61,6 @@ class DerivedSink(TopicSink):
         self._insert_position(taken)
 
     def _insert_bars(self, rows: Rows) -> None:
-        numbers = rows.numbers()
         length = rows.values("interval_ns")["interval_ns"]
         values: dict[str, Column] = {
             "symbol": rows.symbols,
@@ -70,14 +69,7 @@ class DerivedSink(TopicSink):
             **rows.values(*VALUES),
             "session": rows.sessions(self._sessions),
         }
-        final = values | {"version": version_of(self._generation, numbers)}
+        final = values | {"version": version_of(self._generation, rows.numbers())}
         self._store.insert_block("derived", by_symbol(rows, self._symbols, final))
-        as_known: dict[str, Column] = {
-            "run": rows.texts_of(lambda frame: frame.run),
-            "shard": rows.numbers_of(lambda frame: frame.shard, np.int32),
-            "row_number": numbers,
-            "known_ns": rows.known_ns(),
-            **values,
-            **rows.values(*_BEFORE),
-        }
+        as_known = rows.delivery() | values | rows.values(*_BEFORE)
         self._store.insert_block("derived_as_known", as_known)

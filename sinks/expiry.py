@@ -6,7 +6,10 @@ from sinks.store import Store
 
 __all__ = ["expire"]
 
-_TABLES = ("bars", "bars_as_known", "derived", "derived_as_known", "gaps", "minutes", "frames")
+_TABLES = (
+    *("bars", "bars_as_known", "derived", "derived_as_known", "quotes", "quotes_as_known"),
+    *("ticks", "ticks_as_known", "gaps", "minutes", "frames"),
+)
 
 
 def expire(store: Store, sessions_to_keep: int) -> tuple[str, ...]:

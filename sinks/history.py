@@ -1,4 +1,4 @@
-"""Trailing days: bars, sessions, gaps and quality out of the store, wherever it is."""
+"""Trailing days: rows, sessions, gaps and quality out of the store, wherever it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sinks.owner import (
     chdb_folder,
     is_recorded,
 )
-from sinks.queries import Query, answer
+from sinks.queries import Kind, Query, View, answer
 from sinks.serving import ask
 from sinks.store import Store
 from streams.errors import ConfigError, HistoryError
@@ -90,6 +90,68 @@ class History(Protocol):
         """
         ...
 
+    def quotes(
+        self,
+        symbols: Sequence[str] | None,
+        sessions: int = 1,
+        before_ns: int | None = None,
+        *,
+        since_ns: int | None = None,
+        view: View = "as_final",
+    ) -> pa.Table:
+        """Return quotes, in their final state in the order of symbol, ts_ns and place.
+
+        The answer is held in memory whole: ask for much of it range by range.
+
+        Parameters
+        ----------
+        symbols, sessions
+            Those of ``bars``.
+        before_ns
+            Cut: only quotes of ``ts_ns <= before_ns``; as known, those that were delivered by
+            then. Only sessions that opened before it are counted. None: no cut.
+        since_ns
+            Only quotes of ``ts_ns >= since_ns``; None: all of these sessions.
+        view
+            ``as_final``: each quote once, as it was delivered last. ``as_known``: each as it was
+            delivered, corrections beside what they correct, by the latest run of its session and
+            in the order of symbol, session and delivery.
+
+        Returns
+        -------
+        pyarrow.Table
+            symbol, source, session (string); ts_ns (int64, ns since the epoch, UTC); place (int32,
+            among the quotes of its symbol and time, from 0); bid, bid_size, ask, ask_size
+            (float64); sequence (int64, the number that its source gave it, -1: none); revision
+            (int32); as known also known_ns (int64, session clock at which it
+            was delivered), row_number (int64, in its shard) and run (string).
+
+        Raises
+        ------
+        HistoryError, ConfigError
+            As those of ``bars``.
+        """
+        ...
+
+    def ticks(
+        self,
+        symbols: Sequence[str] | None,
+        sessions: int = 1,
+        before_ns: int | None = None,
+        *,
+        since_ns: int | None = None,
+        view: View = "as_final",
+    ) -> pa.Table:
+        """Return ticks; all is as with ``quotes``, which see.
+
+        Returns
+        -------
+        pyarrow.Table
+            As of ``quotes``, but for its values: price, size (float64) and condition (string,
+            empty where there is none).
+        """
+        ...
+
     def sessions(
         self,
         symbols: Sequence[str] | None = None,
@@ -104,7 +166,7 @@ class History(Protocol):
         -------
         pyarrow.Table
             session, run, mode, reason (string); open_ns, close_ns, rows, bars, expected,
-            received, no_trade, missing (int64); closed, incomplete (bool).
+            received, no_trade, missing, quotes, ticks (int64); closed, incomplete (bool).
         """
         ...
 
@@ -203,6 +265,30 @@ class _Answers:
         what = (_names(symbols), interval_ns(interval), _count(sessions), before_ns)
         return self._table(Query("bars_as_known", *what))
 
+    def quotes(
+        self,
+        symbols: Sequence[str] | None,
+        sessions: int = 1,
+        before_ns: int | None = None,
+        *,
+        since_ns: int | None = None,
+        view: View = "as_final",
+    ) -> pa.Table:
+        kind: Kind = "quotes" if _is_final(view) else "quotes_as_known"
+        return self._table(Query(kind, _names(symbols), 0, _count(sessions), before_ns, since_ns))
+
+    def ticks(
+        self,
+        symbols: Sequence[str] | None,
+        sessions: int = 1,
+        before_ns: int | None = None,
+        *,
+        since_ns: int | None = None,
+        view: View = "as_final",
+    ) -> pa.Table:
+        kind: Kind = "ticks" if _is_final(view) else "ticks_as_known"
+        return self._table(Query(kind, _names(symbols), 0, _count(sessions), before_ns, since_ns))
+
     def sessions(
         self,
         symbols: Sequence[str] | None = None,
@@ -278,3 +364,10 @@ def _count(sessions: int) -> int:
         msg = f"{sessions} sessions can't be read: ask for at least 1"
         raise ConfigError(msg)
     return sessions
+
+
+def _is_final(view: View) -> bool:
+    if view not in ("as_final", "as_known"):
+        msg = f"{view!r} is no view: say as_final or as_known"
+        raise ConfigError(msg)
+    return view == "as_final"

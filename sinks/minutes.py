@@ -14,6 +14,7 @@ from sinks.rows import Sessions, version_of
 from sinks.vocabulary import Vocabulary
 from streams.calendar import Session
 from streams.coverage import Grid, Status
+from streams.latest import corrections
 from streams.letters import LETTERS
 
 __all__ = ["MinuteBook", "gap_steps"]
@@ -193,7 +194,7 @@ def _fold(day: _Day, frame: Frame) -> None:
     late: BarColumns | None = None
     if not is_whole and frame.bars is not None:
         base = frame.bars.take(frame.bars.interval_ns == frame.interval_ns)
-        is_late = _is_late(frame)[base.row]
+        is_late = corrections(frame)[base.row]
         fresh, late = base.take(~is_late), base.take(is_late)
         grid.trade(fresh.symbol, fresh.ts_ns)
     told = np.isin(grid.ends[start:stop], frame.slice_ns[is_marked])
@@ -212,15 +213,6 @@ def _fold(day: _Day, frame: Frame) -> None:
         grid.trade(late.symbol, late.ts_ns)
     day.over, day.clock_ns, day.frame = stop, max(day.clock_ns, frame.clock_ns), frame.frame
     day.is_changed = True
-
-
-def _is_late(frame: Frame) -> NDArray[np.bool_]:
-    """Return which rows are corrections: those that stand first in their slices."""
-    begins = np.cumsum(frame.slice_rows) - frame.slice_rows
-    late: NDArray[np.bool_] = np.arange(frame.rows) < np.repeat(
-        begins + frame.slice_corrections, frame.slice_rows
-    )
-    return late
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from sinks.store import Store
 from streams.intervals import interval_name
 
-__all__ = ["Query", "answer"]
+__all__ = ["Kind", "Query", "View", "answer"]
+
+Kind: TypeAlias = Literal[
+    "bars",
+    "bars_as_known",
+    "quotes",
+    "quotes_as_known",
+    "ticks",
+    "ticks_as_known",
+    "sessions",
+    "gaps",
+    "quality",
+]
+"""What can be asked for."""
+
+View: TypeAlias = Literal["as_final", "as_known"]
+"""Rows in their final state, or each as it was delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +44,16 @@ class Query:
         Newest sessions to count.
     before_ns
         Cut of ready time, inclusive; None for no cut.
+    since_ns
+        First time of quotes and ticks, inclusive; None for all of the sessions.
     """
 
-    kind: Literal["bars", "bars_as_known", "sessions", "gaps", "quality"]
+    kind: Kind
     symbols: tuple[str, ...] | None
     interval_ns: int
     sessions: int
     before_ns: int | None
+    since_ns: int | None = None
 
     def to_json(self) -> bytes:
         """Return it as JSON."""
@@ -63,6 +82,7 @@ def answer(store: Store, query: Query) -> bytes:
         "interval": interval_name(query.interval_ns) if query.interval_ns else "",
         "sessions": query.sessions,
         "before_ns": 2**62 if query.before_ns is None else query.before_ns,
+        "since_ns": -(2**62) if query.since_ns is None else query.since_ns,
     }
     sql = _SQL[query.kind].replace("LATEST", _LATEST).replace("NEWEST", _NEWEST)
     return store.arrow(sql, parameters)
@@ -132,7 +152,7 @@ _SESSIONS = """
 SELECT s.session AS session, s.run AS run, s.mode AS mode, s.open_ns AS open_ns,
     s.close_ns AS close_ns, s.closed AS closed, s.incomplete AS incomplete, s.reason AS reason,
     s.rows AS rows, s.bars AS bars, s.expected AS expected, s.received AS received,
-    s.no_trade AS no_trade, s.missing AS missing
+    s.no_trade AS no_trade, s.missing AS missing, s.quotes AS quotes, s.ticks AS ticks
 FROM sessions AS s
 WHERE (s.session, s.run) IN (LATEST)
 ORDER BY s.open_ns
@@ -170,10 +190,39 @@ WHERE (m.session, m.run) IN (LATEST)
 )
 ORDER BY session, symbol
 """
-_SQL = {
+
+_TICKS = """
+SELECT symbol, ts_ns, place, VALUES, sequence, revision, source, session
+FROM TABLE FINAL
+WHERE ({every:UInt8} OR symbol IN {symbols:Array(String)})
+  AND ts_ns >= {since_ns:Int64} AND ts_ns <= {before_ns:Int64} AND session IN (NEWEST)
+ORDER BY symbol, ts_ns, place
+"""
+
+# What was known by then, so the cut is that of the clock at which it was delivered.
+_TICKS_AS_KNOWN = """
+SELECT symbol, ts_ns, place, VALUES, sequence, revision, source, session, known_ns, row_number, run
+FROM TABLE FINAL
+WHERE ({every:UInt8} OR symbol IN {symbols:Array(String)})
+  AND ts_ns >= {since_ns:Int64} AND known_ns <= {before_ns:Int64}
+  AND (session, run) IN (LATEST)
+ORDER BY symbol, session, row_number
+"""
+_QUOTE_VALUES, _TICK_VALUES = "bid, bid_size, ask, ask_size", "price, size, condition"
+
+
+def _of(sql: str, table: str, values: str) -> str:
+    return sql.replace("VALUES", values).replace("TABLE", table)
+
+
+_SQL: dict[Kind, str] = {
     "bars": _BARS,
     "bars_as_known": _BARS_AS_KNOWN,
     "sessions": _SESSIONS,
     "gaps": _GAPS,
     "quality": _QUALITY,
+    "quotes": _of(_TICKS, "quotes", _QUOTE_VALUES),
+    "quotes_as_known": _of(_TICKS_AS_KNOWN, "quotes_as_known", _QUOTE_VALUES),
+    "ticks": _of(_TICKS, "ticks", _TICK_VALUES),
+    "ticks_as_known": _of(_TICKS_AS_KNOWN, "ticks_as_known", _TICK_VALUES),
 }

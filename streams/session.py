@@ -1,8 +1,9 @@
 """Rows to the state of a session, symbol by symbol: pure numpy.
 
 Sums are taken row by row in the order of the tape, so that they do not depend on how the tape was
-cut into frames; a correction has the state of its symbol built again from the rows. What is known
-of minutes without a bar comes in with the frames and costs nothing where there are none.
+cut into frames; a corrected bar has the state of its symbol built again from the rows. Of quotes
+and ticks the latest is kept. What is known of minutes without a bar comes in with the frames and
+costs nothing where there are none.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from schemas.records import BarColumns, Floats, Frame, Ints, Longs, Minutes
 from streams.coverage import Status
+from streams.latest import Latest, corrections
 from streams.merge import concatenate, merge_bars
 from streams.newcomers import of_symbols
 
@@ -44,10 +46,12 @@ class SessionState:
         Latest bar: its six fields by name.
     bars
         Number of bars.
+    quotes, ticks
+        The latest of each symbol, how many there were, and when the last one came.
     row
-        Number of the last row of each symbol; -1 before the first.
+        Number of the last row of each symbol, of any kind; -1 before the first.
     updated_ns
-        Session clock of the symbol's last change; 0 before the first.
+        Session clock of the symbol's last bar; 0 before the first.
     expected
         Bars of a symbol expected so far.
     """
@@ -71,6 +75,8 @@ class SessionState:
         self.last: dict[str, NDArray[Any]] = {
             name: np.zeros(size, np.int64 if name == "ts_ns" else np.float64) for name in _LAST
         }
+        self.quotes = Latest(size, ("bid", "bid_size", "ask", "ask_size"))
+        self.ticks = Latest(size, ("price", "size"))
         self._rows: list[BarColumns] = []
         self._ends: list[Longs] = []
         # Minutes without trade, (symbols, minutes from the open on): none before the first.
@@ -94,27 +100,43 @@ class SessionState:
         self._ends.append(frame.slice_ns[frame.slice_expected > 0])
         if frame.minutes is not None:
             changed[self._take(frame.minutes)] = True
-        if frame.bars is None:
+        if not frame.rows:
             return changed
-        # Rows of other kinds may stand between the bars.
-        known_ns = np.repeat(frame.slice_ns, frame.slice_rows)[frame.bars.row]
-        numbers = frame.first_row + frame.bars.row
-        is_ours = frame.bars.interval_ns == self.interval_ns
-        bars = frame.bars
-        if not is_ours.all():
-            bars, known_ns, numbers = bars.take(is_ours), known_ns[is_ours], numbers[is_ours]
-        late = _corrections(frame)[frame.bars.row][is_ours]
+        known_ns, late = np.repeat(frame.slice_ns, frame.slice_rows), corrections(frame)
+        for latest, rows in ((self.quotes, frame.quotes), (self.ticks, frame.ticks)):
+            if rows is None:
+                continue
+            mine = rows.ts_ns >= self.open_ns  # a late row may belong to a session before
+            ours = rows if mine.all() else rows.take(mine)
+            if len(ours):
+                latest.fold(ours, late[ours.row], known_ns[ours.row])
+                self._number(ours.symbol, frame.first_row + ours.row)
+                changed[ours.symbol] = True
+        if frame.bars is not None:
+            bars = frame.bars
+            is_ours = bars.interval_ns == self.interval_ns
+            if not is_ours.all():
+                bars = bars.take(is_ours)
+            self._number(bars.symbol, frame.first_row + bars.row)
+            self._fold_bars(bars, late[bars.row], known_ns[bars.row])
+            changed[bars.symbol] = True
+        return changed
+
+    def _number(self, symbol: Ints, numbers: NDArray[Any]) -> None:
+        """Take note of the numbers of rows of one kind, ascending."""
+        last = self.row.copy()
+        last[symbol] = numbers
+        np.maximum(self.row, last, out=self.row)
+
+    def _fold_bars(self, bars: BarColumns, late: NDArray[np.bool_], known_ns: Longs) -> None:
         self._rows.append(bars)
         if self._quiet is not None:
             self._hear(self._quiet, bars)
-        changed[bars.symbol] = True
-        self.row[bars.symbol] = numbers
         self.updated_ns[bars.symbol] = known_ns
         touched = np.unique(bars.symbol[late])
         if len(touched):
             bars = self._start_again(touched, bars)
         self._add(bars)
-        return changed
 
     def _take(self, minutes: Minutes) -> list[int]:
         """Take what is known of minutes without a bar; return the symbols that it is about."""
@@ -159,6 +181,8 @@ class SessionState:
         for name, default in _STATE.items():
             setattr(self, name, moved(getattr(self, name), default))
         self.last = {name: moved(column, 0) for name, column in self.last.items()}
+        self.quotes.move(moved)
+        self.ticks.move(moved)
         if self._quiet is not None:
             self._quiet = moved(self._quiet, False)
         numbers = np.full(len(self.symbols), -1, np.int32)
@@ -246,16 +270,16 @@ class SessionState:
             "vwap": None if np.isnan(vwap[number]) else vwap[number].item(),
             "expected": self.expected,
             "quality": quality[number].item(),
-            "updated_ns": {"bars": self.updated_ns[number].item() or None},
+            "quote": self.quotes.value(number),
+            "tick": self.ticks.value(number),
+            "quotes": self.quotes.count[number].item(),
+            "ticks": self.ticks.count[number].item(),
+            "updated_ns": {
+                "bars": self.updated_ns[number].item() or None,
+                "quotes": self.quotes.updated_ns[number].item() or None,
+                "ticks": self.ticks.updated_ns[number].item() or None,
+            },
         }
-
-
-def _corrections(frame: Frame) -> NDArray[np.bool_]:
-    """Return which rows are corrections, the first ones of their slice; shape (rows,)."""
-    starts = np.cumsum(frame.slice_rows) - frame.slice_rows
-    place = np.arange(frame.rows) - np.repeat(starts, frame.slice_rows)
-    late: NDArray[np.bool_] = place < np.repeat(frame.slice_corrections, frame.slice_rows)
-    return late
 
 
 _STATE = {

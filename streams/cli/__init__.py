@@ -152,6 +152,7 @@ COMMANDS = {
         (
             "history SYN0001 --interval 1m --sessions 5",
             "history AIG --format parquet --output aig.parquet",
+            "history IBM --kind ticks --format csv",
         ),
     ),
     "up": Command(

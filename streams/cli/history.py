@@ -16,13 +16,21 @@ from streams.cli.output import atomic_file, clock, note, print_json, print_table
 __all__ = ["history"]
 
 Format = Literal["table", "csv", "json", "parquet"]
+Kind = Literal["bars", "quotes", "ticks"]
+
+_VALUES = {
+    "quotes": ("bid", "bid_size", "ask", "ask_size"),
+    "ticks": ("price", "size"),
+}
+"""Numbers of quotes and ticks, in the order in which they are shown."""
 
 
 def history(
     symbol: str,
     *,
+    kind: Kind = "bars",
     interval: str = "1m",
-    sessions: Annotated[int, Parameter(validator=Number(gte=1))] = 5,
+    sessions: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     format_: Annotated[Format | None, Parameter(name="--format")] = None,
     output: Path | None = None,
     namespace: Namespace = None,
@@ -34,11 +42,13 @@ def history(
     ----------
     symbol
         A symbol, or some with commas between.
+    kind
+        bars, quotes or ticks, each row in its final state.
     interval
         Length of the bars, such as 1m; derived ones, such as 5m, come with VWAP, the number of
         bars they are made of and their quality in %.
     sessions
-        Newest sessions to read.
+        Newest sessions to read; default: 5, of quotes and ticks 1.
     format_
         table, csv, json or parquet; by the name of the file when there is one.
     output
@@ -53,15 +63,20 @@ def history(
         raise ConfigError(msg)
     reader = open_history(settings_of(namespace=namespace))
     try:
-        table = reader.bars(names(symbol), interval, sessions)
+        if kind == "bars":
+            table = reader.bars(names(symbol), interval, sessions or 5)
+        else:
+            table = getattr(reader, kind)(names(symbol), sessions or 1)
     finally:
         reader.close()
     if output is not None:
         with atomic_file(output) as file:
             _write(table, chosen, file)
-        note(f"{table.num_rows:,} bars to {output}")
-    elif chosen == "table":
+        note(f"{table.num_rows:,} {kind} to {output}")
+    elif chosen == "table" and kind == "bars":
         _show(table)
+    elif chosen == "table":
+        _show_points(table, kind)
     elif chosen == "json":
         print_json(table.to_pylist())
     else:
@@ -105,6 +120,24 @@ def _show(table: Any) -> None:
     more = ("VWAP>", "bars>", "quality %>") if is_derived else ()
     print_table("", (*columns, *more), rows)
     note(f"{len(rows):,} bars")
+
+
+def _show_points(table: Any, kind: Kind) -> None:
+    values = _VALUES[kind]
+    rows = [
+        (
+            row["symbol"],
+            row["session"],
+            f"{clock(row['ts_ns'] // 10**9 * 10**9)[11:]}.{row['ts_ns'] % 10**9:09d}",
+            *(f"{row[name]:,.6g}" if "size" in name else f"{row[name]:,.4f}" for name in values),
+            *((row["condition"],) if kind == "ticks" else ()),
+        )
+        for row in table.to_pylist()
+    ]
+    numbers = [f"{name.replace('_', ' ')}>" for name in values]
+    more = ("condition",) if kind == "ticks" else ()
+    print_table("", ("symbol", "session", "UTC", *numbers, *more), rows)
+    note(f"{len(rows):,} {kind}")
 
 
 def _derived(row: dict[str, Any]) -> tuple[str, ...]:

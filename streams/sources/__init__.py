@@ -10,7 +10,7 @@
                                        symbol, interval, scale
 ``parquet:PATH[?key=value&…]``         a Parquet file, or a folder of them; same keys
 ``clickhouse:WHERE[?key=value&…]``     a DSN (``http://user:password@host:port/database``) or a
-                                       chDB folder; keys: database, table
+                                       chDB folder; keys: database, table, quotes, ticks
 ``playback:SOURCE``                    the source itself: a feed plays it, see ``streams.feeds``
 =====================================  ============================================================
 

@@ -46,7 +46,12 @@ def of_symbol(rows: Sequence[Row], expected: int) -> dict[str, Any]:
         "expected": expected,
         "no_trade": 0,
         "quality": 100.0 * len(ordered) / expected,
-        "updated_ns": {"bars": max(row.known_ns for row in rows)},
+        "updated_ns": {
+            "bars": max(row.known_ns for row in rows),
+            "quotes": None,
+            "ticks": None,
+        },
+        **{"quote": None, "tick": None, "quotes": 0, "ticks": 0},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,21 +13,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import BarColumns, Frame, Minutes
-from schemas.records import TickColumns
 from streams.coverage import Status
 from streams.intervals import MINUTE_NS
+from streams.latest import Latest
 from streams.session import SessionState
+from tests.numbered import NumberedQuotes, NumberedTicks
 
 SYMBOLS = ("AA", "BB", "CC", "DD")
 OPEN_NS = 1_700_000_040 * 1_000_000_000
 MINUTES = 8
 FIVE_NS = 5 * MINUTE_NS
+TICK, QUOTE = 0, -1
+LATEST = {
+    "tick": {"price": "open", "size": "volume"},
+    "quote": {"bid": "low", "bid_size": "volume", "ask": "high", "ask_size": "close"},
+}
+"""Which of a row's values stand for those of a tick or quote."""
 SUMMED = ("open", "high", "low", "close", "volume", "turnover", "bars")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A bar, or a tick where ``interval_ns`` is 0."""
+    """A bar, or a tick or quote where ``interval_ns`` says so."""
 
     symbol: int
     ts_ns: int
@@ -38,6 +45,7 @@ class Row:
     volume: float = 1.0
     interval_ns: int = MINUTE_NS
     revision: int = 0
+    number: int = -1
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ def open_frame(symbols: Sequence[str] = SYMBOLS) -> Frame:
 
 def frame_of(slices: Sequence[Slice], first_row: int = 0, **changes: Any) -> Frame:
     rows = [row for found in slices for row in found.all]
-    places = [place for place, row in enumerate(rows) if row.interval_ns]
+    places = [place for place, row in enumerate(rows) if row.interval_ns > 0]
     fields: dict[str, Any] = {
         "run": "run-1",
         "shard": 0,
@@ -87,7 +95,8 @@ def frame_of(slices: Sequence[Slice], first_row: int = 0, **changes: Any) -> Fra
         "slice_corrections": ints(len(found.corrections) for found in slices),
         "slice_expected": ints(len(SYMBOLS) for _ in slices),
         "bars": columns(rows, places) if places else None,
-        "ticks": ticks(rows) if len(places) < len(rows) else None,
+        "ticks": latest_columns(rows, "tick", TICK),
+        "quotes": latest_columns(rows, "quote", QUOTE),
     }
     return Frame(**(fields | changes))
 
@@ -109,16 +118,25 @@ def columns(rows: Sequence[Row], places: Sequence[int]) -> BarColumns:
     )
 
 
-def ticks(rows: Sequence[Row]) -> TickColumns:
-    places = [place for place, row in enumerate(rows) if not row.interval_ns]
-    n = len(places)
-    known: dict[str, Any] = {
-        "row": ints(places),
-        "symbol": ints(rows[place].symbol for place in places),
-        "ts_ns": np.array([rows[place].ts_ns for place in places], np.int64),
+def latest_columns(rows: Sequence[Row], kind: str, interval_ns: int) -> Any:
+    mine = [(place, row) for place, row in enumerate(rows) if row.interval_ns == interval_ns]
+    if not mine:
+        return None
+    columns: dict[str, Any] = {
+        "row": ints(place for place, _ in mine),
+        "symbol": ints(row.symbol for _, row in mine),
+        "ts_ns": np.array([row.ts_ns for _, row in mine], np.int64),
+        "source": ints(0 for _ in mine),
+        "revision": ints(row.revision for _, row in mine),
+        "sequence": np.array([row.number for _, row in mine], np.int64),
+        **{
+            name: np.array([getattr(row, of) for _, row in mine], np.float64)
+            for name, of in LATEST[kind].items()
+        },
     }
-    rest: dict[str, Any] = {name: np.zeros(n) for name in TickColumns.columns if name not in known}
-    return TickColumns(**known, **rest)
+    if kind == "quote":
+        return NumberedQuotes(**columns)
+    return NumberedTicks(**columns, condition=ints(-1 for _ in mine))
 
 
 def ints(values: Iterable[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
@@ -148,9 +166,11 @@ def one_by_hand(slices: Sequence[Slice], symbol: int) -> dict[str, Any]:
     for found in slices:
         for row in found.all:
             number += 1
+            if row.symbol == symbol and row.interval_ns in {MINUTE_NS, TICK, QUOTE}:
+                last = number
             if row.symbol == symbol and row.interval_ns == MINUTE_NS:
                 bars[row.ts_ns] = row
-                last, updated_ns = number, found.known_ns
+                updated_ns = found.known_ns
     ordered = [bars[ts_ns] for ts_ns in sorted(bars)]
     volume = turnover = 0.0
     for bar in ordered:
@@ -171,9 +191,40 @@ def one_by_hand(slices: Sequence[Slice], symbol: int) -> dict[str, Any]:
         "vwap": turnover / volume if volume > 0 else None,
         "expected": expected,
         "quality": 100.0 * len(ordered) / expected if expected else 100.0,
-        "updated_ns": {"bars": updated_ns},
         "no_trade": 0,
+        "tick": latest_by_hand(slices, symbol, "tick", TICK)[0],
+        "quote": latest_by_hand(slices, symbol, "quote", QUOTE)[0],
+        "ticks": latest_by_hand(slices, symbol, "tick", TICK)[1],
+        "quotes": latest_by_hand(slices, symbol, "quote", QUOTE)[1],
+        "updated_ns": {
+            "bars": updated_ns,
+            "ticks": latest_by_hand(slices, symbol, "tick", TICK)[2],
+            "quotes": latest_by_hand(slices, symbol, "quote", QUOTE)[2],
+        },
     }
+
+
+def latest_by_hand(
+    slices: Sequence[Slice], symbol: int, kind: str, interval_ns: int
+) -> tuple[dict[str, Any] | None, int, int | None]:
+    """Return the latest tick or quote, how many there were, and when the last one came."""
+    latest: Row | None = None
+    count, updated_ns = 0, None
+    for found in slices:
+        for at, row in enumerate(found.all):
+            if (row.symbol, row.interval_ns) != (symbol, interval_ns):
+                continue
+            is_late = at < len(found.corrections)
+            if latest is None or (row.ts_ns, row.number if is_late else latest.number) >= (
+                *(latest.ts_ns, latest.number),
+            ):
+                latest = row
+            count += not (is_late and row.revision)
+            updated_ns = found.known_ns
+    if latest is None:
+        return None, count, updated_ns
+    values = {name: getattr(latest, of) for name, of in LATEST[kind].items()}
+    return {"ts_ns": latest.ts_ns, **values}, count, updated_ns
 
 
 @st.composite
@@ -181,6 +232,20 @@ def bars(draw: st.DrawFn, /, symbol: int, ts_ns: int, **changes: Any) -> Row:
     low, open_, close, high = sorted(draw(st.lists(st.floats(0.01, 1e6), min_size=4, max_size=4)))
     volume = draw(st.just(0.0) | st.floats(0.001, 1e9))
     return Row(symbol, ts_ns, open_, high, low, close, volume, **changes)
+
+
+def points(times: Sequence[int]) -> st.SearchStrategy[Row]:
+    """Give ticks and quotes of some times."""
+    value = st.floats(0.01, 1e6)
+    return st.builds(
+        Row,
+        st.integers(0, len(SYMBOLS) - 1),
+        st.sampled_from(times),
+        *(value, value, value, value, value),
+        interval_ns=st.sampled_from((TICK, QUOTE)),
+        revision=st.integers(0, 1),
+        number=st.sampled_from((-1, 0, 1, 2)),
+    )
 
 
 @st.composite
@@ -198,7 +263,10 @@ def tapes(draw: st.DrawFn) -> list[Slice]:
             revision = revisions.get((symbol, at_ns), -1) + 1
             revisions[symbol, at_ns] = revision
             corrections.append(draw(bars(symbol, at_ns, revision=revision)))
-        rows = [Row(symbol, ts_ns, interval_ns=0) for symbol in draw(some)]
+        now_ns = ts_ns + MINUTE_NS
+        if minute > 1:
+            corrections += draw(st.lists(points(range(OPEN_NS, now_ns, MINUTE_NS)), max_size=3))
+        rows = draw(st.lists(points([now_ns]), max_size=4))
         for symbol in draw(some):
             revisions[symbol, ts_ns] = 0
             rows.append(draw(bars(symbol, ts_ns)))
@@ -218,6 +286,11 @@ def arrays_of(state: SessionState) -> Iterator[tuple[str, bytes]]:
         yield name, getattr(state, name).tobytes()
     for name, column in state.last.items():
         yield f"last {name}", column.tobytes()
+    for kind in ("ticks", "quotes"):
+        latest: Latest = getattr(state, kind)
+        columns = {**latest.columns, "count": latest.count, "updated_ns": latest.updated_ns}
+        for name, column in columns.items():
+            yield f"{kind} {name}", column.tobytes()
     yield "expected", str(state.expected).encode()
 
 
@@ -258,8 +331,9 @@ def test_corrected_is_as_if_it_had_come_right_and_in_time(data: st.DataObject) -
     ]
     disturbed, plain = folded(slices, data.draw(cuts_of(slices))), folded(undisturbed)
     wanted, got = dict(arrays_of(plain)), dict(arrays_of(disturbed))
-    for name in ("row", "updated_ns"):  # when it came, and as which row, does differ
-        del wanted[name], got[name]
+    for name in [*got]:  # when it came, and as which row, does differ
+        if name in {"row", "updated_ns"} or name.startswith(("ticks", "quotes")):
+            del wanted[name], got[name]
     assert got == wanted
 
 
@@ -271,7 +345,7 @@ def test_what_changed_is_what_came(data: st.DataObject) -> None:
         before = state.values(np.arange(len(SYMBOLS)))
         changed = state.fold(frame_of([found], row))
         row += len(found.all)
-        came = {bar.symbol for bar in found.all if bar.interval_ns == MINUTE_NS}
+        came = {row.symbol for row in found.all if row.interval_ns in {MINUTE_NS, TICK, QUOTE}}
         assert set(np.flatnonzero(changed).tolist()) == came
         after = state.values(np.arange(len(SYMBOLS)))
         for number in set(range(len(SYMBOLS))) - came:
@@ -309,7 +383,7 @@ def test_a_correction_can_take_back_an_extreme_the_first_bar_and_the_last() -> N
     found = [value[name] for name in ("open", "high", "low", "close", "bars")]
     assert found == [10.0, 11.0, 9.0, 10.5, 2]
     assert value["bar"]["high"] == 11.0
-    assert value["updated_ns"] == {"bars": OPEN_NS + 3 * MINUTE_NS}
+    assert value["updated_ns"]["bars"] == OPEN_NS + 3 * MINUTE_NS
 
 
 def test_a_late_bar_before_the_last_leaves_the_last_bar() -> None:
@@ -343,9 +417,51 @@ def test_ticks_among_the_bars_count_as_rows() -> None:
         Slice(2, (Row(2, OPEN_NS),), (tick, *minute(2, 0).rows)),
     ]
     state = folded(slices)
-    assert state.row.tolist() == [4, -1, 2, -1]
+    assert state.row.tolist() == [4, 3, 2, -1]
     assert ((state.updated_ns - OPEN_NS) // MINUTE_NS)[[0, 2]].tolist() == [2, 2]
     assert state.bars.tolist() == [2, 0, 1, 0]
+
+
+def test_a_late_tick_does_not_hide_a_newer_one() -> None:
+    state = folded([Slice(3, rows=(Row(0, OPEN_NS + 3 * MINUTE_NS, 7.0, interval_ns=TICK),))])
+    late = Row(0, OPEN_NS + MINUTE_NS, 5.0, interval_ns=TICK)
+    assert state.fold(frame_of([Slice(4, (late,))], 1)).tolist() == [True, False, False, False]
+    (value,) = state.values(np.array([0]))
+    assert (value["tick"]["price"], value["ticks"]) == (7.0, 2)
+    assert value["updated_ns"]["ticks"] == OPEN_NS + 4 * MINUTE_NS
+    fixed = Row(0, OPEN_NS + 3 * MINUTE_NS, 6.0, interval_ns=TICK, revision=1)
+    state.fold(frame_of([Slice(5, (fixed,))], 2))
+    (value,) = state.values(np.array([0]))
+    assert (value["tick"]["price"], value["ticks"]) == (6.0, 2)
+
+
+def test_of_one_time_a_late_tick_of_a_lower_number_is_no_newer() -> None:
+    at_ns = OPEN_NS + 3 * MINUTE_NS
+    ticks = [Row(0, at_ns, 5.0 + n, interval_ns=TICK, number=n) for n in range(3)]
+    state = folded([Slice(3, rows=tuple(ticks))])
+    state.fold(frame_of([Slice(4, (replace(ticks[1], open=1.0, revision=1),))], 3))
+    assert state.ticks.columns["price"][0] == 7.0
+    state.fold(frame_of([Slice(5, (replace(ticks[2], open=2.0, revision=1),))], 4))
+    assert state.ticks.columns["price"][0] == 2.0
+
+
+def test_a_quote_of_the_session_before_is_not_of_this_one() -> None:
+    early = Row(0, OPEN_NS - MINUTE_NS, interval_ns=QUOTE)
+    state = SessionState(open_frame())
+    assert not state.fold(frame_of([Slice(1, (early,))])).any()
+    both = Slice(2, (early,), (Row(1, OPEN_NS + 2 * MINUTE_NS, interval_ns=QUOTE),))
+    assert state.fold(frame_of([both], 1)).tolist() == [False, True, False, False]
+    assert (state.quotes.count.tolist(), state.row.tolist()) == ([0, 1, 0, 0], [-1, 2, -1, -1])
+
+
+def test_ticks_go_along_when_symbols_come_and_go() -> None:
+    ticks = [Row(n, OPEN_NS + MINUTE_NS, 5.0 + n, interval_ns=TICK) for n in range(4)]
+    state = folded([Slice(1, rows=tuple(ticks))])
+    state.fold(frame_of((), 4, symbols=("AB", "BB", "DD")))
+    found = {value["symbol"]: value for value in state.values(np.arange(3))}
+    assert found["AB"]["tick"] is None
+    assert [found[name]["tick"]["price"] for name in ("BB", "DD")] == [6.0, 8.0]
+    assert state.ticks.count.tolist() == [0, 1, 1]
 
 
 def test_before_the_first_bar_prices_are_absent_and_quality_is_whole() -> None:

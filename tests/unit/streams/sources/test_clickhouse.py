@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
 import pytest
 
+from schemas import TickBlock
+from sinks.clickhouse import ClickHouseSink
+from sinks.owner import FolderOwner, chdb_folder
+from sinks.store import Store
 from streams.errors import ConfigError, SourceError
 from streams.intervals import MINUTE_NS
-from streams.sources import Answer, load_range, open_source
+from streams.settings import Settings
+from streams.sources import Answer, clickhouse, load_range, open_source
 from streams.sources.clickhouse import ClickHouseSource
+from tests.unit.sinks.frames import FIRST_OPEN_NS, Tape
+from tests.unit.sinks.ticking import Slice, Told, put
 
 COLUMNS = ("symbol", "interval_ns", "ts_ns", "open", "high", "low", "close", "volume", "revision")
 TABLE = """
@@ -87,6 +95,84 @@ def test_an_empty_table_has_no_days(tmp_path: Path) -> None:
     client.command(TABLE.format(name="tape.bars"))
     client.close()
     assert open_source(f"clickhouse:{tmp_path}").sessions() is None
+
+
+def recorded(settings: Settings) -> Tape:
+    """Let the sink write bars, quotes and ticks; return the tape that they are of."""
+    tape = Tape()
+    tape.session(0)
+    rows = (
+        Told("ticks", 0, 5, 1.0, condition=1),
+        Told("ticks", 0, 5, 2.0),
+        Told("ticks", 2, 5, 3.0, condition=0),
+        Told("quotes", 1, 5, 4.0),
+    )
+    put(tape, [Slice(5, (), rows)])
+    put(tape, [Slice(9, (Told("ticks", 2, 5, 6.0, revision=1),), (Told("quotes", 0, 9, 7.0),))])
+    with FolderOwner(settings):
+        store = Store.open(settings)
+        sink = ClickHouseSink(store)
+        sink.resume({0: None}, {0: 0})
+        sink.write(tape.frames)
+        sink.flush()
+        sink.close()
+    return tape
+
+
+def part_of(blocks: Sequence[TickBlock], symbol: str) -> TickBlock:
+    """Return the rows of a symbol, which stand in one block."""
+    [block] = [block for block in blocks if symbol in block.symbols]
+    return block.take(block.symbol == block.symbols.index(symbol))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 10])
+def test_quotes_and_ticks_that_the_sink_has_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(clickhouse, "READ_ROWS", at_once)
+    settings = Settings(data_dir=tmp_path, namespace="unit-1")
+    recorded(settings)
+    source = open_source(f"clickhouse:{chdb_folder(settings)}")
+    assert source.symbols() == ("AAA", "BBB", "CCC")
+    assert source.sessions() == ("2013-10-07", "2013-10-07")
+    span = (("CCC", "BBB", "AAA"), FIRST_OPEN_NS, FIRST_OPEN_NS + 9)
+    blocks, kinds, _ = load_range(source, *span, stream="ticks")
+    assert kinds == {"AAA": "rows", "BBB": "cannot_say", "CCC": "rows"}
+    first, last = (part_of(blocks, symbol) for symbol in ("AAA", "CCC"))
+    assert len(blocks) == (2 if at_once < 3 else 1)
+    assert list(first.ts_ns - FIRST_OPEN_NS) == [5, 5]
+    assert (list(first.price), list(first.size)) == ([1.0, 2.0], [101.0, 102.0])
+    assert (list(first.sequence), list(first.revision)) == ([1, 2], [0, 0])
+    assert [first.conditions[n] if n >= 0 else "" for n in first.condition] == ["@ I", ""]
+    assert (list(last.price), list(last.revision)) == ([6.0], [1])
+    assert list(last.condition) == [-1]
+    [quotes], kinds, _ = load_range(source, *span, stream="quotes")
+    assert kinds == {"AAA": "cannot_say", "BBB": "rows", "CCC": "cannot_say"}
+    values = (quotes.bid, quotes.bid_size, quotes.ask, quotes.ask_size)
+    assert [list(column) for column in values] == [[4.0], [104.0], [4.25], [204.0]]
+    assert (quotes.symbols, list(quotes.sequence), list(quotes.revision)) == (("BBB",), [1], [0])
+
+
+def test_a_database_of_ticks_alone(tmp_path: Path) -> None:
+    client = clickhouse_connect.get_client(interface="chdb", path=str(tmp_path))
+    client.command("CREATE DATABASE tape")
+    client.command(
+        "CREATE TABLE tape.trades (symbol String, ts_ns Int64, place Int32, price Float64, "
+        "size Float64, condition String, revision Int32) "
+        "ENGINE = ReplacingMergeTree ORDER BY (symbol, ts_ns, place)"
+    )
+    client.insert("tape.trades", [["XYZ", 10**18, 0, 1.0, 2.0, "", 0]])
+    client.close()
+    source = open_source(f"clickhouse:{tmp_path}?ticks=trades")
+    assert source.symbols() == ("XYZ",)
+    assert source.sessions() == ("2001-09-09", "2001-09-09")
+    assert load_range(source, ("XYZ",), 0, 2 * 10**18)[1] == {"XYZ": "cannot_say"}
+    [block], _, _ = load_range(source, ("XYZ",), 0, 2 * 10**18, stream="ticks")
+    assert list(block.size) == [2.0]
+    # A table that was named has to be there.
+    wrong = open_source(f"clickhouse:{tmp_path}?database=tape&ticks=nothing")
+    with pytest.raises(SourceError, match="it can't be read: "):
+        load_range(wrong, ("XYZ",), 0, 9, stream="ticks")
 
 
 @pytest.mark.parametrize(
