@@ -11,10 +11,13 @@
 ``parquet:PATH[?key=value&…]``         a Parquet file, or a folder of them; same keys
 ``clickhouse:WHERE[?key=value&…]``     a DSN (``http://user:password@host:port/database``) or a
                                        chDB folder; keys: database, table
+``built:[key=value,…:]SOURCE``         any of them, with bars built of its ticks or quotes where it
+                                       has none; keys: from, rules, always
 =====================================  ============================================================
 
 Options follow the first ``?`` and are joined by ``&``; a synthetic market has nothing else, so
-its options follow the colon, joined by ``,``. Each module documents its own.
+its options follow the colon, joined by ``,``; so do those of ``built``, which has no path of its
+own. Each module documents its own.
 
 What a source says of a minute without a row decides whether the next one is asked:
 
@@ -24,6 +27,7 @@ What a source says of a minute without a row decides whether the next one is ask
                                        loss; else it can't say
 ``csv``, ``parquet``                   no trade between the first and the last day of the files
 ``clickhouse``                         it can't say
+``built``                              what the other says of a minute without a tick
 =====================================  ============================================================
 
 ``withheld`` takes any of them and withholds rows by a seed, to see gaps found and filled.
@@ -34,6 +38,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from streams.errors import ConfigError
+from streams.sources.built import BuiltSource
 from streams.sources.clickhouse import ClickHouseSource
 from streams.sources.columnar import ColumnarSource
 from streams.sources.lean import LeanSource
@@ -57,13 +62,16 @@ __all__ = [
 
 FORMS = (
     "lean:DIR, csv:PATH, parquet:PATH, synthetic:[key=value,…] or clickhouse:DSN-or-folder, "
-    "with options as ?key=value&… behind a path"
+    "with options as ?key=value&… behind a path, or built:SOURCE"
 )
 
 
 def absolute(uri: str) -> str:
     """Return the URI of a source with its path made absolute: it means the same from anywhere."""
     scheme, colon, rest = uri.partition(":")
+    if scheme == "built":
+        how, inner = _built(rest)
+        return f"{scheme}{colon}{how}{absolute(inner)}"
     place, mark, options = rest.partition("?")
     is_path = scheme in ("lean", "csv", "parquet") or (scheme == "clickhouse" and "//" not in place)
     if not (is_path and place):
@@ -85,6 +93,9 @@ def open_source(uri: str) -> Source:
     place, _, options = rest.partition("?")
     if colon and scheme == "synthetic":
         return SyntheticSource.open(rest)
+    if colon and scheme == "built":
+        how, inner = _built(rest)
+        return BuiltSource.open(open_source(inner), how.removesuffix(":"))
     if not (colon and place and scheme in ("lean", "csv", "parquet", "clickhouse")):
         msg = f"{uri!r} is no source: write {FORMS}"
         raise ConfigError(msg)
@@ -93,3 +104,9 @@ def open_source(uri: str) -> Source:
     if scheme == "clickhouse":
         return ClickHouseSource.open(place, options)
     return ColumnarSource.open(scheme, place, options)
+
+
+def _built(rest: str) -> tuple[str, str]:
+    """Return the options in what follows ``built:``, with their colon, and the other source."""
+    how, colon, inner = rest.partition(":")
+    return (f"{how}{colon}", inner) if "=" in how else ("", rest)
