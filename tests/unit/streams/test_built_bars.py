@@ -241,6 +241,7 @@ def test_bars_of_quotes_differ_by_what_stood_before_them() -> None:
         good |= said(bars_of_quotes(some, MINUTE_NS))
         whole |= said(bars_of_quotes(carried(some), MINUTE_NS))
     assert (left_out, len(own), len(other(plain, own))) == (21, 2_853, 1_439)
+    assert len(plain.keys() - own.keys()) == 2
     # Suspicious quotes, and the last ones of an exchange, are in no bar of LEAN's.
     assert len(other(plain, good)) == 7
     assert (len(other(good, own)), fields(good, own)) == (1_437, [1_437, 122, 264, 0])

@@ -124,7 +124,7 @@ TICK = st.builds(
     st.sampled_from(CONDITIONS),
 )
 PRICE = st.integers(0, 6).map(float)
-QUOTE = st.builds(Quote, st.sampled_from(SYMBOLS), st.integers(-15, 35), PRICE, PRICE)
+QUOTE = st.builds(Quote, st.sampled_from(SYMBOLS), st.integers(-3, 12), PRICE, PRICE)
 RULE = st.sampled_from((tape_rule, lean_rule, all_rule))
 
 
@@ -231,6 +231,20 @@ def test_the_two_sides_of_one_quote_may_be_two_rows() -> None:
     rows = [(0, Quote("A", 1, 10.0, 5.0)), (1, Quote("A", 1, 10.0, 12.0)), (2, Quote("A", 4, 0.0))]
     found = bars_of_quotes(quotes(rows), LENGTH)
     assert said(found) == {("A", 0): (11.0, 11.0, 7.5, 11.0, 0.0)}
+
+
+def test_the_two_sides_of_one_quote_may_come_in_two_blocks() -> None:
+    builder = BarBuilder(LENGTH)
+    builder.take(quotes([(0, Quote("A", 1, 10.0, 5.0))]))
+    builder.take(quotes([(1, Quote("A", 1, 10.0, 12.0)), (2, Quote("A", 4, 11.0, 13.0))]))
+    assert said(builder.until(10)) == {("A", 0): (11.0, 12.0, 7.5, 12.0, 0.0)}
+
+
+def test_the_clock_does_not_go_back() -> None:
+    builder = BarBuilder(LENGTH)
+    assert len(builder.until(20)) == 0
+    builder.take(ticks([(0, Tick("A", 3)), (1, Tick("A", 25))]))
+    assert list(said(builder.until(0))) == [("A", 0)]
 
 
 def test_a_block_without_conditions_has_trades_without_any() -> None:
