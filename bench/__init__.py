@@ -26,6 +26,7 @@ MEASUREMENTS: Mapping[str, str] = {
     "minutes": "gaps searched and 5m and 15m derived, 500 symbols x 390 minutes",
     "live": "live latency: from the last report of a slice to the slice in SessionData",
     "session_data": "what a strategy's reads of SessionData cost",
+    "built": "ticks to bars of minutes, 50 symbols x 20,000 ticks",
     "merge": "blocks of a session to ordered rows, in numpy and by a heap",
 }
 LIMIT = 0.10

@@ -52,7 +52,7 @@ def replay(
     ----------
     source
         Where the rows come from: lean:DIR, csv:PATH, parquet:PATH, synthetic:[key=value,...] or
-        clickhouse:DSN.
+        clickhouse:DSN; built: before one of them makes bars of its ticks where it has none.
     fallback
         Source that is asked for what the first one lacks; give it again for more, in order.
     withhold

@@ -11,11 +11,14 @@
 ``parquet:PATH[?key=value&…]``         a Parquet file, or a folder of them; same keys
 ``clickhouse:WHERE[?key=value&…]``     a DSN (``http://user:password@host:port/database``) or a
                                        chDB folder; keys: database, table, quotes, ticks
+``built:[key=value,…:]SOURCE``         any of them, with bars built of its ticks or quotes where it
+                                       has none; keys: from, rules, always
 ``playback:SOURCE``                    the source itself: a feed plays it, see ``streams.feeds``
 =====================================  ============================================================
 
 Options follow the first ``?`` and are joined by ``&``; a synthetic market has nothing else, so
-its options follow the colon, joined by ``,``. Each module documents its own.
+its options follow the colon, joined by ``,``; so do those of ``built``, which has no path of its
+own. Each module documents its own.
 
 What a source says of a minute without a row decides whether the next one is asked:
 
@@ -25,6 +28,7 @@ What a source says of a minute without a row decides whether the next one is ask
                                        loss; else it can't say
 ``csv``, ``parquet``                   no trade between the first and the last day of the files
 ``clickhouse``                         it can't say
+``built``                              what the other says of a minute without a tick
 =====================================  ============================================================
 
 ``withheld`` takes any of them and withholds rows by a seed, to see gaps found and filled.
@@ -35,6 +39,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from streams.errors import ConfigError
+from streams.sources.built import BuiltSource
 from streams.sources.clickhouse import ClickHouseSource
 from streams.sources.columnar import ColumnarSource
 from streams.sources.lean import LeanSource
@@ -58,7 +63,7 @@ __all__ = [
 
 FORMS = (
     "lean:DIR, csv:PATH, parquet:PATH, synthetic:[key=value,…] or clickhouse:DSN-or-folder, "
-    "with options as ?key=value&… behind a path"
+    "with options as ?key=value&… behind a path, or built:SOURCE"
 )
 
 
@@ -67,6 +72,9 @@ def absolute(uri: str) -> str:
     scheme, colon, rest = uri.partition(":")
     if scheme == "playback":
         return f"{scheme}{colon}{absolute(rest)}"
+    if scheme == "built":
+        how, inner = _built(rest)
+        return f"{scheme}{colon}{how}{absolute(inner)}"
     place, mark, options = rest.partition("?")
     is_path = scheme in ("lean", "csv", "parquet") or (scheme == "clickhouse" and "//" not in place)
     if not (is_path and place):
@@ -90,6 +98,9 @@ def open_source(uri: str) -> Source:
         return open_source(rest)
     if colon and scheme == "synthetic":
         return SyntheticSource.open(rest)
+    if colon and scheme == "built":
+        how, inner = _built(rest)
+        return BuiltSource.open(open_source(inner), how.removesuffix(":"))
     if not (colon and place and scheme in ("lean", "csv", "parquet", "clickhouse")):
         msg = f"{uri!r} is no source: write {FORMS}"
         raise ConfigError(msg)
@@ -98,3 +109,9 @@ def open_source(uri: str) -> Source:
     if scheme == "clickhouse":
         return ClickHouseSource.open(place, options)
     return ColumnarSource.open(scheme, place, options)
+
+
+def _built(rest: str) -> tuple[str, str]:
+    """Return the options in what follows ``built:``, with their colon, and the other source."""
+    how, colon, inner = rest.partition(":")
+    return (f"{how}{colon}", inner) if "=" in how else ("", rest)

@@ -104,7 +104,19 @@ class LeanSource:
 
     def sessions(self) -> tuple[str, str] | None:
         """Return the first and the last day that a file of minute bars is named by."""
-        patterns = (f"*/*/{f.resolution}/*/*_{f.kind}.zip" for f in MINUTES)
+        return self._days_of(MINUTES)
+
+    def symbols_of(self, stream: str) -> tuple[str, ...]:
+        """Return the symbols that have a file of a stream, sorted; of bars those of minutes."""
+        layouts = formats_of(stream, MINUTE_NS)
+        return tuple(sorted(symbol for symbol in self.places if self._kinds(symbol, layouts)))
+
+    def sessions_of(self, stream: str) -> tuple[str, str] | None:
+        """Return the first and the last day that a file of a stream is named by."""
+        return self._days_of(formats_of(stream, MINUTE_NS))
+
+    def _days_of(self, layouts: Sequence[Format]) -> tuple[str, str] | None:
+        patterns = (f"*/*/{f.resolution}/*/*_{f.kind}.zip" for f in layouts)
         days = {p.name[:8] for pattern in patterns for p in self.folder.glob(pattern)}
         if not days:
             return None

@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from schemas import BarBlock, QuoteBlock, TickBlock
 
-__all__ = ["Answer", "BadRow", "Block", "Part", "Source"]
+__all__ = ["Answer", "BadRow", "Block", "Part", "Source", "Streams"]
 
 Block: TypeAlias = BarBlock | QuoteBlock | TickBlock
 
@@ -117,4 +117,17 @@ class Source(Protocol):
         SourceError
             It can't be read at all; what was given before counts, the rest is *cannot say*.
         """
+        ...
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """What a source may also tell: what it has by stream, where bars are not all it has."""
+
+    def symbols_of(self, stream: str) -> tuple[str, ...]:
+        """Return all symbols it has rows of in a stream, sorted."""
+        ...
+
+    def sessions_of(self, stream: str) -> tuple[str, str] | None:
+        """Return the first and last day (YYYY-MM-DD) it has rows of in a stream, None for none."""
         ...

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 import bench
-from bench import end_to_end, minutes, prefetch, upkeep
+from bench import built, end_to_end, minutes, prefetch, upkeep
 from bench.machine import machine
 from bench.merge import run as merge
 from bench.replay import Replayed, Watch
 from bench.session_data import run as session_data
 from streams.cli.bench import bench as command
 from streams.errors import ConfigError
+from streams.intervals import MINUTE_NS
+from streams.tick_bars import bars_of_ticks
 
 SYMBOLS = 20
 
@@ -62,6 +64,29 @@ def test_gaps_and_longer_bars_are_timed_against_plain_python(
     assert found["ratio_plain_to_derive"] > 0
     assert found["ratio_plain_to_gap_search"] > 0
     assert len(said) == 1
+
+
+def test_ticks_are_made_bars_against_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(built, "SYMBOLS", 3)
+    monkeypatch.setattr(built, "TICKS", 4_000)
+    said: list[str] = []
+    found = built.run(said.append)
+    assert found["ticks"] == 12_000
+    assert found["ticks_per_s"] > 0
+    assert found["ratio_to_plain"] > 0
+    assert found["ratio_bit_by_bit_to_plain"] > 0
+    assert len(said) == 1
+
+
+def test_the_peer_makes_the_same_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(built, "SYMBOLS", 3)
+    monkeypatch.setattr(built, "TICKS", 4_000)
+    ticks = built._ticks()
+    bars = bars_of_ticks(ticks, MINUTE_NS)
+    columns = (bars.open, bars.high, bars.low, bars.close, bars.volume)
+    values = map(list, zip(*(column.tolist() for column in columns), strict=True))
+    places = zip(bars.symbol.tolist(), (bars.ts_ns // MINUTE_NS).tolist(), strict=True)
+    assert built._plain(ticks) == dict(zip(places, values, strict=True))
 
 
 def test_reads_are_timed_against_a_dict(small: None) -> None:
