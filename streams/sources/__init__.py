@@ -11,6 +11,8 @@
 ``parquet:PATH[?key=value&…]``         a Parquet file, or a folder of them; same keys
 ``clickhouse:WHERE[?key=value&…]``     a DSN (``http://user:password@host:port/database``) or a
                                        chDB folder; keys: database, table
+``rehearsal:[key=value,…:]SOURCE``     any of them with faults, by a seed; see
+                                       ``streams.sources.rehearsal``
 ``playback:SOURCE``                    the source itself: a feed plays it, see ``streams.feeds``
 =====================================  ============================================================
 
@@ -39,6 +41,8 @@ from streams.sources.clickhouse import ClickHouseSource
 from streams.sources.columnar import ColumnarSource
 from streams.sources.lean import LeanSource
 from streams.sources.protocol import Answer, BadRow, Block, Part, Source
+from streams.sources.rehearsal import inner_of, parse
+from streams.sources.rehearsed import Rehearsed
 from streams.sources.rows import load_range
 from streams.sources.synthetic import SyntheticSource
 from streams.sources.withheld import withheld, withheld_minutes
@@ -67,6 +71,9 @@ def absolute(uri: str) -> str:
     scheme, colon, rest = uri.partition(":")
     if scheme == "playback":
         return f"{scheme}{colon}{absolute(rest)}"
+    if scheme == "rehearsal":
+        options, source = inner_of(rest)
+        return ":".join(filter(None, (scheme, options, absolute(source))))
     place, mark, options = rest.partition("?")
     is_path = scheme in ("lean", "csv", "parquet") or (scheme == "clickhouse" and "//" not in place)
     if not (is_path and place):
@@ -88,6 +95,9 @@ def open_source(uri: str) -> Source:
     place, _, options = rest.partition("?")
     if colon and scheme == "playback":
         return open_source(rest)
+    if colon and scheme == "rehearsal":
+        options, source = inner_of(rest)
+        return Rehearsed(open_source(source), parse(options))
     if colon and scheme == "synthetic":
         return SyntheticSource.open(rest)
     if not (colon and place and scheme in ("lean", "csv", "parquet", "clickhouse")):
