@@ -17,6 +17,7 @@ from streams.calendar import Session
 from streams.coverage import expected_ends
 from streams.feeds.protocol import Event, Heard
 from streams.sources.protocol import Block
+from streams.sources.rehearsal import Window
 
 __all__ = ["Cue", "Script", "Window", "ready_ns"]
 
@@ -48,18 +49,6 @@ class Cue:
     rows: Block
     due_ns: Longs
     is_held: Mask
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Tape time [start_ns, end_ns)."""
-
-    start_ns: int
-    end_ns: int
-
-    def has(self, ts_ns: int) -> bool:
-        """Tell whether a time is inside."""
-        return self.start_ns <= ts_ns < self.end_ns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +101,11 @@ class Script:
             low, high = np.searchsorted(cue.due_ns, (after_ns, until_ns), "right").tolist()
             if low < high:
                 yield cue.rows.take(slice(low, high))
-        silent = {name for name, some in self.dead.items() if any(w.has(until_ns) for w in some)}
+        silent = {
+            name
+            for name, some in self.dead.items()
+            if any(low < until_ns < high for low, high in some)
+        }
         heard = tuple(name for name in self.symbols if name not in silent)
         by_names: dict[tuple[str, ...], list[str]] = {}
         for stream in self.streams:
@@ -122,6 +115,10 @@ class Script:
         for names, streams in by_names.items():
             if names:
                 yield Heard(tuple(streams), names, until_ns)
+
+    def _is_silent(self, symbol: str, at_ns: int) -> bool:
+        """Tell whether nothing is heard of a symbol; what is ready at the ends of a silence is."""
+        return any(low < at_ns < high for low, high in self.dead.get(symbol, ()))
 
     def _held(self, stream: str, at_ns: int) -> set[str]:
         """Return the symbols of which rows are ready and held."""

@@ -13,6 +13,8 @@
                                        chDB folder; keys: database, table, quotes, ticks
 ``built:[key=value,…:]SOURCE``         any of them, with bars built of its ticks or quotes where it
                                        has none; keys: from, rules, always
+``rehearsal:[key=value,…:]SOURCE``     any of them with faults, by a seed; see
+                                       ``streams.sources.rehearsal``
 ``playback:SOURCE``                    the source itself: a feed plays it, see ``streams.feeds``
 =====================================  ============================================================
 
@@ -44,6 +46,8 @@ from streams.sources.clickhouse import ClickHouseSource
 from streams.sources.columnar import ColumnarSource
 from streams.sources.lean import LeanSource
 from streams.sources.protocol import Answer, BadRow, Block, Part, Source
+from streams.sources.rehearsal import inner_of, parse
+from streams.sources.rehearsed import Rehearsed
 from streams.sources.rows import load_range
 from streams.sources.synthetic import SyntheticSource
 from streams.sources.withheld import withheld, withheld_minutes
@@ -75,6 +79,9 @@ def absolute(uri: str) -> str:
     if scheme == "built":
         how, inner = _built(rest)
         return f"{scheme}{colon}{how}{absolute(inner)}"
+    if scheme == "rehearsal":
+        options, source = inner_of(rest)
+        return ":".join(filter(None, (scheme, options, absolute(source))))
     place, mark, options = rest.partition("?")
     is_path = scheme in ("lean", "csv", "parquet") or (scheme == "clickhouse" and "//" not in place)
     if not (is_path and place):
@@ -96,6 +103,9 @@ def open_source(uri: str) -> Source:
     place, _, options = rest.partition("?")
     if colon and scheme == "playback":
         return open_source(rest)
+    if colon and scheme == "rehearsal":
+        options, source = inner_of(rest)
+        return Rehearsed(open_source(source), parse(options))
     if colon and scheme == "synthetic":
         return SyntheticSource.open(rest)
     if colon and scheme == "built":
