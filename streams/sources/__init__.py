@@ -9,12 +9,14 @@
 ``csv:PATH[?key=value&…]``             a CSV file, or a folder of them; keys: stream, map, tz,
                                        symbol, interval, scale
 ``parquet:PATH[?key=value&…]``         a Parquet file, or a folder of them; same keys
+``alpaca:[key=value,…]``               US stocks, by Alpaca; keys: feed, symbols, asof, rest, url
+``coinbase:[key=value,…]``             crypto, by Coinbase Exchange; keys: symbols, rest, url
 ``clickhouse:WHERE[?key=value&…]``     a DSN (``http://user:password@host:port/database``) or a
                                        chDB folder; keys: database, table
 =====================================  ============================================================
 
-Options follow the first ``?`` and are joined by ``&``; a synthetic market has nothing else, so
-its options follow the colon, joined by ``,``. Each module documents its own.
+Options follow the first ``?`` and are joined by ``&``; a synthetic market and vendors have nothing
+else, so their options follow the colon, joined by ``,``. Each module documents its own.
 
 What a source says of a minute without a row decides whether the next one is asked:
 
@@ -24,6 +26,8 @@ What a source says of a minute without a row decides whether the next one is ask
                                        loss; else it can't say
 ``csv``, ``parquet``                   no trade between the first and the last day of the files
 ``clickhouse``                         it can't say
+``alpaca``                             no trade, but for the last minutes and unknown symbols
+``coinbase``                           no trade where the numbers of the trades prove it
 =====================================  ============================================================
 
 ``withheld`` takes any of them and withholds rows by a seed, to see gaps found and filled.
@@ -34,7 +38,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from streams.errors import ConfigError
+from streams.sources.alpaca import AlpacaSource
 from streams.sources.clickhouse import ClickHouseSource
+from streams.sources.coinbase import CoinbaseSource
 from streams.sources.columnar import ColumnarSource
 from streams.sources.lean import LeanSource
 from streams.sources.protocol import Answer, BadRow, Block, Part, Source
@@ -56,8 +62,8 @@ __all__ = [
 ]
 
 FORMS = (
-    "lean:DIR, csv:PATH, parquet:PATH, synthetic:[key=value,…] or clickhouse:DSN-or-folder, "
-    "with options as ?key=value&… behind a path"
+    "lean:DIR, csv:PATH, parquet:PATH, synthetic:[key=value,…], clickhouse:DSN-or-folder, "
+    "alpaca:[key=value,…] or coinbase:[key=value,…], with options as ?key=value&… behind a path"
 )
 
 
@@ -85,6 +91,10 @@ def open_source(uri: str) -> Source:
     place, _, options = rest.partition("?")
     if colon and scheme == "synthetic":
         return SyntheticSource.open(rest)
+    if colon and scheme == "alpaca":
+        return AlpacaSource.open(rest)
+    if colon and scheme == "coinbase":
+        return CoinbaseSource.open(rest)
     if not (colon and place and scheme in ("lean", "csv", "parquet", "clickhouse")):
         msg = f"{uri!r} is no source: write {FORMS}"
         raise ConfigError(msg)
