@@ -134,7 +134,7 @@ async def test_only_what_was_asked_for_is_subscribed() -> None:
 
     async with Sockets(play) as server:
         events = feed(server.url).events(("AMD", "SPY"), ("bars",), Hands())
-        await collect(events, lambda found: bool(found))
+        await collect(events, bool)
     assert wanted == [{"bars": ["AMD", "SPY"], "updatedBars": ["AMD", "SPY"]}]
 
 
