@@ -12,7 +12,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -160,7 +160,7 @@ class Vendor(Protocol):
         ...
 
 
-async def listen(vendor: Vendor, clock: Clock, patience: Patience) -> AsyncIterator[Event]:
+async def listen(vendor: Vendor, clock: Clock, patience: Patience) -> AsyncGenerator[Event, None]:
     """Give what a vendor sends until cancelled, over as many connections as it takes.
 
     Raises

@@ -86,12 +86,16 @@ class Rest:
         SourceError
             It refuses us, or does not answer after some attempts.
         """
-        site = self._site
-        reason = ""
+        if self._session is None:
+            msg = "the conversation is not open: use it in a with block"
+            raise RuntimeError(msg)
+        site, session, reason = self._site, self._session, ""
         for attempt in range(ATTEMPTS):
             self._wait_for_turn()
             try:
-                status, headers, text = self._runner.run(self._ask(path, parameters or {}))
+                status, headers, text = self._runner.run(
+                    _ask(session, f"{site.url}{path}", parameters or {})
+                )
                 if status == 404:
                     return None
                 if status < 300:
@@ -121,16 +125,13 @@ class Rest:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         return aiohttp.ClientSession(headers=self._site.headers, timeout=timeout)
 
-    async def _ask(
-        self, path: str, parameters: Mapping[str, str]
-    ) -> tuple[int, Mapping[str, str], str]:
-        if self._session is None:
-            msg = "the conversation is not open: use it in a with block"
-            raise RuntimeError(msg)
-        url = f"{self._site.url}{path}"
-        # Redirects would carry the credentials to who knows where.
-        async with self._session.get(url, params=parameters, allow_redirects=False) as answer:
-            return answer.status, answer.headers, await answer.text()
+
+async def _ask(
+    session: aiohttp.ClientSession, url: str, parameters: Mapping[str, str]
+) -> tuple[int, Mapping[str, str], str]:
+    # Redirects would carry the credentials to who knows where.
+    async with session.get(url, params=parameters, allow_redirects=False) as answer:
+        return answer.status, answer.headers, await answer.text()
 
 
 def _asked_wait_s(headers: Mapping[str, str]) -> float | None:

@@ -58,7 +58,13 @@ async def greet(other: Conversation) -> dict[str, Any]:
     await other.say(AUTHENTICATED)
     wanted: dict[str, Any] = await other.hear()
     assert wanted.pop("action") == "subscribe"
-    empty = {"trades": [], "quotes": [], "bars": [], "updatedBars": [], "statuses": []}
+    empty: dict[str, list[str]] = {
+        "trades": [],
+        "quotes": [],
+        "bars": [],
+        "updatedBars": [],
+        "statuses": [],
+    }
     await other.say([{"T": "subscription", **empty, **wanted}])
     return wanted
 
