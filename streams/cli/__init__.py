@@ -61,6 +61,16 @@ COMMANDS = {
             "subscribe --interval 5m,15m",
         ),
     ),
+    "ingest": Command(
+        "ingest",
+        "The tape",
+        "Send rows of a pipe or a file onto the raw topics as they come.",
+        (
+            "ingest --stream bars bars.csv",
+            "ingest --stream ticks --format jsonl ticks.jsonl",
+            "ingest --stream quotes --symbol IBM --heartbeat --json quotes.csv",
+        ),
+    ),
     "quality": Command(
         "quality",
         "The tape",

@@ -158,7 +158,7 @@ class _Coinbase:
         row = trade_row(message["product_id"], message)
         if product.last and row.sequence > product.last + 1:
             # The trade itself has come: up to it and those of its very time something is missed.
-            yield _hole(product, row.symbol, row.sequence - 1, row.ts_ns + 1)
+            yield self._hole(product, row.symbol, row.sequence - 1, row.ts_ns + 1)
         product.last = max(product.last, row.sequence)
         yield Gathered("ticks", rows=[row]).block()
 
@@ -173,10 +173,19 @@ class _Coinbase:
         product.last = product.last or told
         if product.last < told_before:
             # A second has gone by, and what the last heartbeat told of has not come.
-            yield _hole(product, symbol, told_before, before_ns + 1)
+            yield self._hole(product, symbol, told_before, before_ns + 1)
         if product.last >= told and before_ns > product.known_ns:
             product.known_ns = before_ns
             yield Heard(("ticks",), (symbol,), before_ns)
+
+    def _hole(self, product: _Product, symbol: str, last: int, at_ns: int) -> Regained:
+        """Return since when trades are missed, and go on behind them."""
+        log.warning("hole product=%s trades=%d..%d", symbol, product.last + 1, last)
+        # Whoever is told asks for all products: of each what is not known by then.
+        since_ns = self.known_ns
+        product.last = last
+        product.known_ns = max(product.known_ns, at_ns)
+        return Regained(since_ns, max(at_ns, since_ns))
 
     def _check(self, message: Mapping[str, Any]) -> None:
         """See that each channel has each product; raise SourceError where one was left out."""
@@ -189,15 +198,6 @@ class _Coinbase:
             if missing:
                 names = ", ".join(sorted(missing)[:5])
                 raise SourceError(f"it does not take {names} for {channel}", path=self.url)
-
-
-def _hole(product: _Product, symbol: str, last: int, at_ns: int) -> Regained:
-    """Return since when trades are missed, and go on behind them."""
-    since_ns = product.known_ns
-    log.warning("hole product=%s trades=%d..%d", symbol, product.last + 1, last)
-    product.last = last
-    product.known_ns = max(product.known_ns, at_ns)
-    return Regained(since_ns, max(at_ns, since_ns))
 
 
 def _quote(message: Mapping[str, Any]) -> Iterator[Event]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from schemas.records import Longs
 
-__all__ = ["NO_TIME", "day_times", "epoch_times", "ns_text", "text_ns"]
+__all__ = ["NO_TIME", "RFC3339", "day_times", "epoch_times", "ns_text", "number_ns", "text_ns"]
 
 NO_TIME = np.iinfo(np.int64).min
 """Stands for a time that is missing or can't be held in int64 ns."""
@@ -38,6 +38,23 @@ def text_ns(text: str) -> int:
         raise ValueError(msg)
     second = datetime.fromisoformat(found[1] + found[3].upper())
     return int(second.timestamp()) * 10**9 + int((found[2] or "").ljust(9, "0"))
+
+
+def number_ns(number: float) -> int:
+    """Return a number of s, ms, µs or ns since the epoch, told apart by its size, as ns.
+
+    Raises
+    ------
+    ValueError
+        It can't be held in int64 ns.
+    """
+    size = abs(number)
+    if not size < 2**63:
+        msg = f"{number!r} is no time"
+        raise ValueError(msg)
+    unit = next((length for bound, length in UNITS if size < bound), 1)
+    # A float holds s to the µs and less: whole µs are what can be meant.
+    return number * unit if isinstance(number, int) else round(number * (unit / 1000)) * 1000
 
 
 def ns_text(ts_ns: int) -> str:
