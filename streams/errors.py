@@ -9,6 +9,7 @@ __all__ = [
     "ConfigError",
     "DecodeError",
     "DeliveryError",
+    "FeedError",
     "FencedError",
     "HistoryError",
     "HoleError",
@@ -87,6 +88,23 @@ class SourceError(SessiontapeError):
         self.line = line
         place = f"{path}:{line}: " if line else f"{path}: " if path else ""
         super().__init__(f"{place}{reason}")
+
+
+class FeedError(SessiontapeError):
+    """A connection of a feed that is of no use any more: it is made again.
+
+    Attributes
+    ----------
+    reason
+        Why.
+    is_slow
+        Whether the other side asks for patience: it is made again late.
+    """
+
+    def __init__(self, reason: str, *, is_slow: bool = False) -> None:
+        self.reason = reason
+        self.is_slow = is_slow
+        super().__init__(reason)
 
 
 class DeliveryError(SessiontapeError):

@@ -132,7 +132,7 @@ def symbols_of(
             msg = f"{uri} has no symbols: name another source"
             raise ConfigError(msg)
         return tuple(sorted(known))
-    unknown = set(symbols).difference(known)
+    unknown = set(symbols).difference(known) if known else set()
     for other in others if unknown else ():
         unknown -= set(other.symbols())
     if unknown or not symbols:

@@ -131,6 +131,10 @@ class Settings(BaseSettings):
     clickhouse_dsn: str = Field(
         "", description="clickhouse://user:password@host:port/database; empty: chDB in data_dir."
     )
+    alpaca_key_id: SecretStr = Field(SecretStr(""), description="Key id of the Alpaca account.")
+    alpaca_secret_key: SecretStr = Field(
+        SecretStr(""), description="Secret key that belongs to it."
+    )
     store_sessions: int = Field(
         0, ge=0, description="Sessions that the sink keeps in ClickHouse or chDB; 0 keeps all."
     )
@@ -220,7 +224,8 @@ def _checked(cls: type[S], values: dict[str, Any]) -> S:
         name = ".".join(str(part) for part in first["loc"])
         variable = f"{PREFIX}{name.upper()}"
         allowed = cls.model_fields[name].description if name in cls.model_fields else ""
-        given = "" if "password" in name else f" is {first['input']!r}"
+        is_secret = name in cls.model_fields and cls.model_fields[name].annotation is SecretStr
+        given = "" if is_secret else f" is {first['input']!r}"
         msg = f"{variable} (or {name} in {FILE}){given}: {first['msg']}. {allowed}".strip()
         raise ConfigError(msg) from exc
 

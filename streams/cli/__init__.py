@@ -74,6 +74,16 @@ COMMANDS = {
             "subscribe --from start --until idle --view as_final",
         ),
     ),
+    "ingest": Command(
+        "ingest",
+        "The tape",
+        "Send rows of a pipe or a file onto the raw topics as they come.",
+        (
+            "ingest --stream bars bars.csv",
+            "ingest --stream ticks --format jsonl ticks.jsonl",
+            "ingest --stream quotes --symbol IBM --heartbeat --json quotes.csv",
+        ),
+    ),
     "quality": Command(
         "quality",
         "The tape",

@@ -9,6 +9,8 @@
 ``csv:PATH[?key=value&…]``             a CSV file, or a folder of them; keys: stream, map, tz,
                                        symbol, interval, scale
 ``parquet:PATH[?key=value&…]``         a Parquet file, or a folder of them; same keys
+``alpaca:[key=value,…]``               US stocks, by Alpaca; keys: feed, symbols, asof, rest, url
+``coinbase:[key=value,…]``             crypto, by Coinbase Exchange; keys: symbols, rest, url
 ``clickhouse:WHERE[?key=value&…]``     a DSN (``http://user:password@host:port/database``) or a
                                        chDB folder; keys: database, table, quotes, ticks
 ``built:[key=value,…:]SOURCE``         any of them, with bars built of its ticks or quotes where it
@@ -18,9 +20,9 @@
 ``playback:SOURCE``                    the source itself: a feed plays it, see ``streams.feeds``
 =====================================  ============================================================
 
-Options follow the first ``?`` and are joined by ``&``; a synthetic market has nothing else, so
-its options follow the colon, joined by ``,``; so do those of ``built``, which has no path of its
-own. Each module documents its own.
+Options follow the first ``?`` and are joined by ``&``. A synthetic market and vendors have nothing
+else, so their options follow the colon, joined by ``,``; so do those of ``built`` and
+``rehearsal``, which have no path of their own. Each module documents its own.
 
 What a source says of a minute without a row decides whether the next one is asked:
 
@@ -31,6 +33,8 @@ What a source says of a minute without a row decides whether the next one is ask
 ``csv``, ``parquet``                   no trade between the first and the last day of the files
 ``clickhouse``                         it can't say
 ``built``                              what the other says of a minute without a tick
+``alpaca``                             no trade, but for the last minutes and unknown symbols
+``coinbase``                           no trade where the numbers of the trades prove it
 =====================================  ============================================================
 
 ``withheld`` takes any of them and withholds rows by a seed, to see gaps found and filled.
@@ -38,11 +42,14 @@ What a source says of a minute without a row decides whether the next one is ask
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from streams.errors import ConfigError
+from streams.sources.alpaca import AlpacaSource
 from streams.sources.built import BuiltSource
 from streams.sources.clickhouse import ClickHouseSource
+from streams.sources.coinbase import CoinbaseSource
 from streams.sources.columnar import ColumnarSource
 from streams.sources.lean import LeanSource
 from streams.sources.protocol import Answer, BadRow, Block, Part, Source
@@ -66,8 +73,9 @@ __all__ = [
 ]
 
 FORMS = (
-    "lean:DIR, csv:PATH, parquet:PATH, synthetic:[key=value,…] or clickhouse:DSN-or-folder, "
-    "with options as ?key=value&… behind a path, or built:SOURCE"
+    "lean:DIR, csv:PATH, parquet:PATH, synthetic:[key=value,…], clickhouse:DSN-or-folder, "
+    "alpaca:[key=value,…] or coinbase:[key=value,…], with options as ?key=value&… behind a path, "
+    "or one of built:, playback: and rehearsal: in front of any of them"
 )
 
 
@@ -83,7 +91,7 @@ def absolute(uri: str) -> str:
         options, source = inner_of(rest)
         return ":".join(filter(None, (scheme, options, absolute(source))))
     place, mark, options = rest.partition("?")
-    is_path = scheme in ("lean", "csv", "parquet") or (scheme == "clickhouse" and "//" not in place)
+    is_path = scheme in _PLACES and not (scheme == "clickhouse" and "//" in place)
     if not (is_path and place):
         return uri
     return f"{scheme}{colon}{Path(place).absolute()}{mark}{options}"
@@ -100,28 +108,45 @@ def open_source(uri: str) -> Source:
         The file or folder is not there, or is none of that kind.
     """
     scheme, colon, rest = uri.partition(":")
-    place, _, options = rest.partition("?")
-    if colon and scheme == "playback":
-        return open_source(rest)
-    if colon and scheme == "rehearsal":
-        options, source = inner_of(rest)
-        return Rehearsed(open_source(source), parse(options))
-    if colon and scheme == "synthetic":
-        return SyntheticSource.open(rest)
-    if colon and scheme == "built":
-        how, inner = _built(rest)
-        return BuiltSource.open(open_source(inner), how.removesuffix(":"))
-    if not (colon and place and scheme in ("lean", "csv", "parquet", "clickhouse")):
+    place, _, _ = rest.partition("?")
+    if not colon or scheme not in _OPENERS or (scheme in _PLACES and not place):
         msg = f"{uri!r} is no source: write {FORMS}"
         raise ConfigError(msg)
-    if scheme == "lean":
-        return LeanSource.open(place, options)
-    if scheme == "clickhouse":
-        return ClickHouseSource.open(place, options)
-    return ColumnarSource.open(scheme, place, options)
+    return _OPENERS[scheme](rest)
 
 
 def _built(rest: str) -> tuple[str, str]:
     """Return the options in what follows ``built:``, with their colon, and the other source."""
     how, colon, inner = rest.partition(":")
     return (f"{how}{colon}", inner) if "=" in how else ("", rest)
+
+
+def _open_built(rest: str) -> Source:
+    how, inner = _built(rest)
+    return BuiltSource.open(open_source(inner), how.removesuffix(":"))
+
+
+def _open_rehearsal(rest: str) -> Source:
+    options, inner = inner_of(rest)
+    return Rehearsed(open_source(inner), parse(options))
+
+
+def _placed(rest: str) -> tuple[str, str]:
+    """Return the path and the options behind it."""
+    place, _, options = rest.partition("?")
+    return place, options
+
+
+_PLACES = ("lean", "csv", "parquet", "clickhouse")
+_OPENERS: Mapping[str, Callable[[str], Source]] = {
+    "synthetic": SyntheticSource.open,
+    "lean": lambda rest: LeanSource.open(*_placed(rest)),
+    "csv": lambda rest: ColumnarSource.open("csv", *_placed(rest)),
+    "parquet": lambda rest: ColumnarSource.open("parquet", *_placed(rest)),
+    "clickhouse": lambda rest: ClickHouseSource.open(*_placed(rest)),
+    "alpaca": AlpacaSource.open,
+    "coinbase": CoinbaseSource.open,
+    "built": _open_built,
+    "playback": open_source,
+    "rehearsal": _open_rehearsal,
+}

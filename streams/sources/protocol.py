@@ -100,7 +100,7 @@ class Source(Protocol):
         ...
 
     def symbols(self) -> tuple[str, ...]:
-        """Return all symbols it has, sorted."""
+        """Return all symbols it has, sorted; none if it can't tell: then any may be asked for."""
         ...
 
     def sessions(self) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from schemas.records import Longs
 
-__all__ = ["NO_TIME", "day_times", "epoch_times"]
+__all__ = ["NO_TIME", "RFC3339", "day_times", "epoch_times", "ns_text", "number_ns", "text_ns"]
 
 NO_TIME = np.iinfo(np.int64).min
 """Stands for a time that is missing or can't be held in int64 ns."""
@@ -19,6 +20,46 @@ NO_TIME = np.iinfo(np.int64).min
 MS_NS = 1_000_000
 UNITS = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3))
 """Bound and length in ns of an epoch unit: up to the year 5138, s, ms and µs can't be mixed up."""
+
+RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)")
+
+
+def text_ns(text: str) -> int:
+    """Return a time of RFC 3339, at most 9 digits behind the second, as ns since the epoch.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    found = RFC3339.fullmatch(text)
+    if not found:
+        msg = f"{text!r} is no time of RFC 3339"
+        raise ValueError(msg)
+    second = datetime.fromisoformat(found[1] + found[3].upper())
+    return int(second.timestamp()) * 10**9 + int((found[2] or "").ljust(9, "0"))
+
+
+def number_ns(number: float) -> int:
+    """Return a number of s, ms, µs or ns since the epoch, told apart by its size, as ns.
+
+    Raises
+    ------
+    ValueError
+        It can't be held in int64 ns.
+    """
+    size = abs(number)
+    if not size < 2**63:
+        msg = f"{number!r} is no time"
+        raise ValueError(msg)
+    unit = next((length for bound, length in UNITS if size < bound), 1)
+    # A float holds s to the µs and less: whole µs are what can be meant.
+    return number * unit if isinstance(number, int) else round(number * (unit / 1000)) * 1000
+
+
+def ns_text(ts_ns: int) -> str:
+    """Return ns since the epoch as a time of RFC 3339, UTC, to the ns."""
+    return f"{datetime.fromtimestamp(ts_ns // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{ts_ns % 10**9:09d}Z"
 
 
 def day_times(time_ms: Longs, zone: str, day: date) -> Longs:

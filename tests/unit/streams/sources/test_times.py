@@ -7,8 +7,10 @@ from datetime import UTC, date, datetime
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from streams.sources.times import NO_TIME, day_times, epoch_times
+from streams.sources.times import NO_TIME, day_times, epoch_times, ns_text, text_ns
 
 
 def clock(text: str) -> int:
@@ -57,3 +59,32 @@ def test_other_types_are_refused() -> None:
         epoch_times(pa.chunked_array([[True]]), "UTC")
     with pytest.raises(pa.ArrowInvalid):
         epoch_times(pa.chunked_array([["soon"]]), "UTC")
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("2021-02-22T15:51:44.208Z", 1_614_009_104_208_000_000),
+        ("2021-02-22T15:51:45.335689322Z", 1_614_009_105_335_689_322),
+        ("2021-02-22 17:51:45.335689322+02:00", 1_614_009_105_335_689_322),
+        ("2021-02-22t10:51:45-05:00", 1_614_009_105_000_000_000),
+        ("1969-12-31T23:59:59.5Z", -500_000_000),
+    ],
+)
+def test_a_time_of_rfc_3339(text: str, ns: int) -> None:
+    assert text_ns(text) == ns
+
+
+@pytest.mark.parametrize(
+    "text", ["", "noon", "2021-02-22", "2021-02-22T15:51:44", "2021-02-30T15:51:44Z",
+             "2021-02-22T15:51:44.1234567890Z"],
+)  # fmt: skip
+def test_no_time_of_rfc_3339(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no time of RFC 3339|day is out of range|day"):
+        text_ns(text)
+
+
+@given(st.integers(-(10**18), 4 * 10**18))
+def test_a_time_and_its_text_are_one(ns: int) -> None:
+    assert text_ns(ns_text(ns)) == ns
