@@ -3,6 +3,8 @@
 ``open_feed`` takes one of
 
 =====================================  ============================================================
+``alpaca:[key=value,…]``               US stocks as they trade, see ``streams.feeds.alpaca``
+``coinbase:[key=value,…]``             crypto as it trades, see ``streams.feeds.coinbase``
 ``playback:SOURCE``                    any source, played on the clock of the run
 ``rehearsal:[key=value,…:]SOURCE``     the same with faults, by a seed; for the keys see
                                        ``streams.sources.rehearsal``
@@ -13,9 +15,12 @@ See ``streams.sources`` for the sources.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from streams.errors import ConfigError
+from streams.feeds.alpaca import AlpacaFeed
+from streams.feeds.coinbase import CoinbaseFeed
 from streams.feeds.playback import Playback
 from streams.feeds.protocol import Clock, Event, Feed, Heard, Lost, Regained
 from streams.feeds.rehearsal import rehearsed
@@ -24,7 +29,7 @@ from streams.sources.rehearsal import inner_of, parse
 
 __all__ = ["Clock", "Event", "Feed", "Heard", "Lost", "Regained", "open_feed"]
 
-FORMS = "playback:SOURCE or rehearsal:key=value,…:SOURCE"
+FORMS = "alpaca:, coinbase:, playback:SOURCE or rehearsal:key=value,…:SOURCE"
 
 
 def open_feed(uri: str) -> Feed:
@@ -38,10 +43,20 @@ def open_feed(uri: str) -> Feed:
         What it plays is not there, or is none of that kind.
     """
     scheme, colon, rest = uri.partition(":")
-    if colon and scheme == "playback":
-        return Playback(open_source(rest))
-    if colon and scheme == "rehearsal":
-        options, source = inner_of(rest)
-        return Playback(open_source(source), partial(rehearsed, parse(options)))
-    msg = f"{uri!r} is no feed: write {FORMS}"
-    raise ConfigError(msg)
+    if not colon or scheme not in _OPENERS:
+        msg = f"{uri!r} is no feed: write {FORMS}"
+        raise ConfigError(msg)
+    return _OPENERS[scheme](rest)
+
+
+def _open_rehearsal(rest: str) -> Feed:
+    options, source = inner_of(rest)
+    return Playback(open_source(source), partial(rehearsed, parse(options)))
+
+
+_OPENERS: Mapping[str, Callable[[str], Feed]] = {
+    "alpaca": AlpacaFeed.open,
+    "coinbase": CoinbaseFeed.open,
+    "playback": lambda rest: Playback(open_source(rest)),
+    "rehearsal": _open_rehearsal,
+}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 from schemas import BarBlock, Codec, Coverage
@@ -12,7 +11,7 @@ from streams.local import LocalBroker
 from streams.settings import Settings
 from streams.sources.times import text_ns
 from streams.topics import Topics, shard_of
-from tests.integration.commands import begin, wait_until
+from tests.integration.commands import begin_fed, wait_until
 from tests.reading import patiently, read_topic
 
 NOON = text_ns("2024-11-29T12:00:00Z")
@@ -27,10 +26,9 @@ def test_rows_of_a_pipe_are_on_the_topic_while_it_is_open(
     )
     create_topics(settings, 2)
     topics, codec = Topics(namespace), Codec()
-    process = begin(
+    process = begin_fed(
         tmp_path,
         *("ingest", "--stream", "bars", "--source", "pipe", "--heartbeat", "--json"),
-        stdin=subprocess.PIPE,
         SESSIONTAPE_BOOTSTRAP_SERVERS=broker.bootstrap_servers,
         SESSIONTAPE_NAMESPACE=namespace,
     )

@@ -406,10 +406,10 @@ def _points(frame: Frame) -> list[Point]:
             values: list[float | str] = []
             for name in kind_of(rows).values if rows is not None else ():
                 value = getattr(rows, name)[at]
-                is_name = name == "condition" and isinstance(rows, TickColumns)
-                values.append(
-                    (*rows.conditions, "")[value] if is_name else float(value)  # type: ignore
-                )
+                if name == "condition" and isinstance(rows, TickColumns):
+                    values.append((*rows.conditions, "")[value])
+                else:
+                    values.append(float(value))
             assert rows is not None
             found[place] = Point(
                 int(ready_ns(rows)[at]),
