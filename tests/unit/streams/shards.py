@@ -402,24 +402,24 @@ def _points(frame: Frame) -> list[Point]:
     is_late = (late < np.repeat(frame.slice_corrections, frame.slice_rows)).tolist()
     found: dict[int, Point] = {}
     for kind, rows in enumerate((frame.ticks, frame.quotes, frame.bars)):
-        for at, place in enumerate([] if rows is None else rows.row.tolist()):
-            values: list[float | str] = []
-            for name in kind_of(rows).values if rows is not None else ():
-                value = getattr(rows, name)[at]
-                if name == "condition" and isinstance(rows, TickColumns):
-                    values.append((*rows.conditions, "")[value])
-                else:
-                    values.append(float(value))
-            assert rows is not None
+        if rows is None:
+            continue
+        columns = {name: getattr(rows, name).tolist() for name in rows.columns}
+        ready = ready_ns(rows).tolist()
+        names = kind_of(rows).values
+        if isinstance(rows, TickColumns):
+            columns["condition"] = [(*rows.conditions, "")[n] for n in columns["condition"]]
+        none = [0] * len(rows)
+        for at, place in enumerate(columns["row"]):
             found[place] = Point(
-                int(ready_ns(rows)[at]),
+                ready[at],
                 kind,
-                int(getattr(rows, "interval_ns", np.zeros(at + 1))[at]),
-                frame.symbols[rows.symbol[at]],
-                frame.sources[rows.source[at]],
-                int(getattr(rows, "sequence", np.zeros(at + 1))[at]),
-                int(rows.revision[at]),
-                tuple(values),
+                columns.get("interval_ns", none)[at],
+                frame.symbols[columns["symbol"][at]],
+                frame.sources[columns["source"][at]],
+                columns.get("sequence", none)[at],
+                columns["revision"][at],
+                tuple(columns[name][at] for name in names),
                 known[place],
                 is_late[place],
             )
