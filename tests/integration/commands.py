@@ -30,13 +30,10 @@ def run(data_dir: Path, *arguments: str, **variables: str) -> subprocess.Complet
     )
 
 
-def begin(
-    data_dir: Path, *arguments: str, stdin: int | None = None, **variables: str
-) -> subprocess.Popen[str]:
+def begin(data_dir: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*PROGRAM, *arguments],
         env=environment(data_dir, **variables),
-        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
