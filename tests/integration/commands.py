@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -31,21 +31,9 @@ def run(data_dir: Path, *arguments: str, **variables: str) -> subprocess.Complet
 
 
 def begin(data_dir: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    return _begin(data_dir, arguments, variables, None)
-
-
-def begin_fed(data_dir: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    """Begin a command that reads a pipe."""
-    return _begin(data_dir, arguments, variables, subprocess.PIPE)
-
-
-def _begin(
-    data_dir: Path, arguments: Sequence[str], variables: Mapping[str, str], stdin: int | None
-) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*PROGRAM, *arguments],
         env=environment(data_dir, **variables),
-        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 from schemas import BarBlock, Codec, Coverage
@@ -11,7 +12,7 @@ from streams.local import LocalBroker
 from streams.settings import Settings
 from streams.sources.times import text_ns
 from streams.topics import Topics, shard_of
-from tests.integration.commands import begin_fed, wait_until
+from tests.integration.commands import PROGRAM, environment, wait_until
 from tests.reading import patiently, read_topic
 
 NOON = text_ns("2024-11-29T12:00:00Z")
@@ -26,11 +27,17 @@ def test_rows_of_a_pipe_are_on_the_topic_while_it_is_open(
     )
     create_topics(settings, 2)
     topics, codec = Topics(namespace), Codec()
-    process = begin_fed(
-        tmp_path,
-        *("ingest", "--stream", "bars", "--source", "pipe", "--heartbeat", "--json"),
-        SESSIONTAPE_BOOTSTRAP_SERVERS=broker.bootstrap_servers,
-        SESSIONTAPE_NAMESPACE=namespace,
+    process = subprocess.Popen(
+        [*PROGRAM, "ingest", "--stream=bars", "--source=pipe", "--heartbeat", "--json"],
+        env=environment(
+            tmp_path,
+            SESSIONTAPE_BOOTSTRAP_SERVERS=broker.bootstrap_servers,
+            SESSIONTAPE_NAMESPACE=namespace,
+        ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdin is not None
 
