@@ -24,7 +24,7 @@ _LETTERS = np.frombuffer("".join(LETTERS[status] for status in Status).encode(),
 _COUNTED = {
     "traded": (Status.TRADED,),
     "filled": (Status.FILLED,),
-    "no_trade": (Status.NO_TRADE,),
+    "no_trade": (Status.NO_TRADE, Status.HALTED),
     "missing": (Status.MISSING, Status.REQUESTED),
     "given_up": (Status.GIVEN_UP,),
 }

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from schemas.records import Floats, Ints, Longs, Minutes
 from streams.calendar import Session
 
-__all__ = ["Grid", "Runs", "Status", "expected_ends"]
+__all__ = ["GOOD", "Grid", "Runs", "Status", "expected_ends"]
 
 
 class Status(IntEnum):
@@ -38,8 +38,10 @@ class Status(IntEnum):
         return self.name.lower()
 
 
+GOOD = (Status.TRADED, Status.NO_TRADE, Status.FILLED, Status.HALTED)
+"""Of such minutes it is known what was traded, or that nothing was: they count for quality."""
 _GOOD = np.zeros(len(Status), np.bool_)
-_GOOD[[Status.TRADED, Status.NO_TRADE, Status.FILLED, Status.HALTED]] = True
+_GOOD[list(GOOD)] = True
 _OPEN = np.zeros(len(Status), np.bool_)
 _OPEN[[Status.MISSING, Status.REQUESTED]] = True
 

@@ -145,7 +145,7 @@ class SessionState:
         return self._put(minutes)
 
     def _put(self, minutes: Minutes) -> list[int]:
-        is_quiet = minutes.status == Status.NO_TRADE
+        is_quiet = np.isin(minutes.status, (Status.NO_TRADE, Status.HALTED))
         if minutes.session != self.label or (self._quiet is None and not is_quiet.any()):
             return []
         if self._quiet is None:

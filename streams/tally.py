@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from schemas.records import Minutes
 from streams.calendar import Session
 from streams.client.batch import Batch
-from streams.coverage import Grid, Runs, Status
+from streams.coverage import GOOD, Grid, Runs, Status
 from streams.intervals import MINUTE_NS
 from streams.newcomers import with_symbols
 
 __all__ = ["Gaps", "Incomplete", "Tally"]
-
-_GOOD = (Status.TRADED, Status.FILLED, Status.NO_TRADE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +136,15 @@ class _Playing:
         """Return the minutes behind the clock without a bar of their own accord."""
         expected = self.grid.expected(self.clock_ns)
         status = self.grid.status[:, :expected]
-        own = (status == Status.TRADED) | (
-            (status == Status.PENDING) & self.is_vouched[None, :expected]
-        )
+        own = (status == Status.TRADED) | (status == Status.HALTED)
+        own |= (status == Status.PENDING) & self.is_vouched[None, :expected]
         gaps: NDArray[np.bool_] = ~own
         return gaps
 
     def bad(self, gaps: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return how many minutes of each symbol are in gaps, neither filled nor without trade."""
         status = self.grid.status[:, : gaps.shape[1]]
-        counts: NDArray[np.int64] = (gaps & ~np.isin(status, _GOOD)).sum(axis=1)
+        counts: NDArray[np.int64] = (gaps & ~np.isin(status, GOOD)).sum(axis=1)
         return counts
 
 

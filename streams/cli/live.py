@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from streams.cli.options import Json, Namespace, hours_of, names, settings_of
+from streams.cli.options import Json, Namespace, hours_of, kinds_of, names, settings_of
 from streams.cli.output import bar, print_json
 from streams.cli.replay import moved, result_lines, warn
 
@@ -96,7 +96,7 @@ def live(
             source or "",
             fallbacks=fallback or (),
             symbols=names(symbols),
-            streams=names(kinds) or (),
+            streams=kinds_of(kinds),
             begin=begin,
             end=end,
             intervals=names(interval) or (),

@@ -180,6 +180,8 @@ class Batch:
     slice_repeat
         How many slices with its ready time a slice's shard had given out before: corrections
         that came between two slices. Empty: none.
+    catching_up
+        Whether a live tape was so far behind the wall clock that it is no basis for decisions.
     is_final
         Whether it is all of a session so far in its final state, as ``view="as_final"`` gives the
         past. Its slices are one step of ``position``.
@@ -213,6 +215,7 @@ class Batch:
     interval_ns: int = MINUTE_NS
     minutes: tuple[Minutes, ...] = ()
     prefetched: bool = False
+    catching_up: bool = False
     is_final: bool = False
 
     @property

@@ -292,8 +292,12 @@ class SessionData(PointReads):
         return date.fromisoformat(session) if session else None
 
     def is_session_active(self) -> bool:
-        """Tell whether a session is open and this reader has caught up with it."""
-        return self._state.is_open and self.caught_up
+        """Tell whether a session is open and this reader has caught up with it.
+
+        It is not while a live tape is itself further behind the wall clock than it may be.
+        """
+        state = self._state
+        return state.is_open and self.caught_up and not state.is_behind
 
     def session_ended(self) -> bool:
         """Tell whether the session is over."""

@@ -183,6 +183,7 @@ class Merger:
                 sources=tuple(sorted({name for frame in frames for name in frame.sources})),
                 interval_ns=min(self._interval_ns, first.interval_ns),
                 minutes=tuple(item.minutes for item in items if item.minutes is not None),
+                catching_up=any(frame.catching_up for frame in frames),
             )
         )
 
@@ -276,6 +277,7 @@ class Merger:
             symbols=self._names.symbols,
             interval_ns=self._interval_ns,
             minutes=tuple(taken.minutes),
+            catching_up=any(one.catching_up for one in (some, *(p.frame for p in pieces))),
             **merged(pieces, [self._names.map_of(piece.names) for piece in pieces]),
         )
 

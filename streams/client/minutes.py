@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from schemas.records import Longs, Minutes
 from streams.client.batch import Batch
 from streams.client.store import Bars
-from streams.coverage import Status
+from streams.coverage import GOOD, Status
 
 __all__ = ["Marks", "share"]
 
 Statuses: TypeAlias = NDArray[np.int8]
 
 _GOOD = np.zeros(len(Status), np.bool_)
-_GOOD[[Status.TRADED, Status.NO_TRADE, Status.FILLED]] = True
+_GOOD[list(GOOD)] = True
 _BAD = np.zeros(len(Status), np.bool_)
-_BAD[[Status.MISSING, Status.REQUESTED, Status.GIVEN_UP, Status.HALTED]] = True
+_BAD[[Status.MISSING, Status.REQUESTED, Status.GIVEN_UP]] = True
 _MARKS = ("slice_ns", "slice_expected", "slice_no_trade", "slice_missing")
 
 

@@ -34,6 +34,7 @@ class State:
     is_open: bool = False
     is_over: bool = False
     is_incomplete: bool = False
+    is_behind: bool = False
     reason: str = ""
     symbols: tuple[str, ...] = ()
     views: Mapping[Interval, View] = field(default_factory=dict)
@@ -127,6 +128,7 @@ class Writer:
             is_open=not is_over,
             is_over=is_over,
             is_incomplete=batch.incomplete or state.is_incomplete,
+            is_behind=batch.catching_up,
             reason=batch.reason or state.reason,
             symbols=batch.symbols or state.symbols,
             views=by_names(views),
