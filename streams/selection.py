@@ -9,7 +9,7 @@ from streams.errors import ConfigError, TopicError
 from streams.intervals import MINUTE_NS, interval_name, interval_ns
 from streams.kafka import check_topics
 from streams.settings import Settings
-from streams.sources import Source, open_source, withheld
+from streams.sources import Source, open_source, split_built, withheld
 from streams.topics import Topics
 
 __all__ = [
@@ -35,12 +35,18 @@ _FEEDS = (*_PAST, "alpaca", "coinbase")
 
 def is_feed(source: str) -> bool:
     """Tell whether a source can give rows as they happen: see ``streams.feeds``."""
-    return source.partition(":")[0] in _FEEDS
+    return _scheme(source) in _FEEDS
+
+
+def _scheme(uri: str) -> str:
+    """Return what a URI begins with, but for that bars are built."""
+    scheme, _, rest = uri.partition(":")
+    return _scheme(split_built(rest)[1]) if scheme == "built" else scheme
 
 
 def is_of_the_past(feed: str) -> bool:
     """Tell whether a feed plays what was, so that the clock of its run is not that of the wall."""
-    return feed.partition(":")[0] in _PAST
+    return _scheme(feed) in _PAST
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ __all__ = [
     "absolute",
     "load_range",
     "open_source",
+    "split_built",
     "withheld",
     "withheld_minutes",
 ]
@@ -85,7 +86,7 @@ def absolute(uri: str) -> str:
     if scheme == "playback":
         return f"{scheme}{colon}{absolute(rest)}"
     if scheme == "built":
-        how, inner = _built(rest)
+        how, inner = split_built(rest)
         return f"{scheme}{colon}{how}{absolute(inner)}"
     if scheme == "rehearsal":
         options, source = inner_of(rest)
@@ -115,14 +116,14 @@ def open_source(uri: str) -> Source:
     return _OPENERS[scheme](rest)
 
 
-def _built(rest: str) -> tuple[str, str]:
+def split_built(rest: str) -> tuple[str, str]:
     """Return the options in what follows ``built:``, with their colon, and the other source."""
     how, colon, inner = rest.partition(":")
     return (f"{how}{colon}", inner) if "=" in how else ("", rest)
 
 
 def _open_built(rest: str) -> Source:
-    how, inner = _built(rest)
+    how, inner = split_built(rest)
     return BuiltSource.open(open_source(inner), how.removesuffix(":"))
 
 
