@@ -12,7 +12,7 @@ CODE := streams schemas sinks bench tests scripts
 COVERAGE_MIN := 95
 PURE := $(wildcard $(addprefix streams/,$(addsuffix .py,merge digest frames buffer plan inbox tape shard session \
     sessions release opening joiner ledger ledgers coverage gaps minute_bars derived derived_session derived_frames \
-    deriver days history)))
+    deriver days history feeds/dispatch feeds/script feeds/rehearsal sources/rehearsal)))
 # More arguments for pytest, e.g. make unit ARGS='-k merge -x'
 ARGS ?=
 
