@@ -101,6 +101,7 @@ class Script:
             low, high = np.searchsorted(cue.due_ns, (after_ns, until_ns), "right").tolist()
             if low < high:
                 yield cue.rows.take(slice(low, high))
+        # What is ready at the ends of a silence is heard.
         silent = {
             name
             for name, some in self.dead.items()
@@ -115,10 +116,6 @@ class Script:
         for names, streams in by_names.items():
             if names:
                 yield Heard(tuple(streams), names, until_ns)
-
-    def _is_silent(self, symbol: str, at_ns: int) -> bool:
-        """Tell whether nothing is heard of a symbol; what is ready at the ends of a silence is."""
-        return any(low < at_ns < high for low, high in self.dead.get(symbol, ()))
 
     def _held(self, stream: str, at_ns: int) -> set[str]:
         """Return the symbols of which rows are ready and held."""

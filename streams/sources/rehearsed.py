@@ -105,7 +105,8 @@ class Rehearsed:
             elif isinstance(part, BadRow):
                 yield part
             else:
-                dropped = spec.hits("drop", part, spec.drop) & _is_first(part, before)
+                # By other dice than the feed's: what that drops is there for who asks.
+                dropped = spec.hits("answer", part, spec.drop) & _is_first(part, before)
                 if not isinstance(part, BarBlock):  # nobody would ask for them again
                     dropped[:] = False
                 for row in np.flatnonzero(dropped).tolist():

@@ -6,13 +6,15 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import BarBlock
+from schemas import BarBlock, QuoteBlock
 from streams.calendar import sessions_between
 from streams.feeds import Event, Heard, Lost, Regained, open_feed
 from streams.feeds.playback import Playback
@@ -20,7 +22,8 @@ from streams.feeds.rehearsal import rehearsed
 from streams.feeds.script import ready_ns
 from streams.intervals import MINUTE_NS, SECOND_NS
 from streams.sources.rehearsal import parse
-from tests.unit.streams.feeds.playing import Given, StepClock, given_by, play
+from streams.sources.rows import quote_block
+from tests.unit.streams.feeds.playing import Given, List, StepClock, given_by, play
 from tests.unit.streams.feeds.test_playback import DAYS, MARKET, SYMBOLS, URI, clean
 
 NINE_THIRTY_NS = DAYS[0].open_ns
@@ -253,6 +256,13 @@ def test_without_a_connection_nothing_is_heard_and_then_the_time_is_told() -> No
         assert not any(start < ns < end for ns, e in events if isinstance(e, Heard))
 
 
+def test_who_comes_after_a_loss_hears_of_the_others_only() -> None:
+    windows = parse("seed=4,disconnect=3@2m").away(DAYS[0])
+    events = events_of("seed=4,disconnect=3@2m", StepClock(DAYS[:1], windows[0].end_ns + 1))
+    back = [(e.since_ns, e.at_ns) for _, e in events[1:] if isinstance(e, Regained)]
+    assert back == list(windows[1:])
+
+
 def test_who_comes_while_the_connection_is_lost_is_told_when_it_is_back() -> None:
     start, end = parse("seed=4,disconnect=3@2m").away(DAYS[0])[0]
     at_ns = (start + end) // 2
@@ -283,6 +293,34 @@ def test_of_the_dead_nothing_is_heard() -> None:
             assert set(event.symbols) >= set(SYMBOLS) - {"SYN0002"}
     silent = [ns for ns, e in events_of("dead=*@10:00-10:20") if isinstance(e, Heard)]
     assert not any(ten_ns < ns < ten_ns + 20 * MINUTE_NS for ns in silent)
+
+
+def test_quotes_have_faults_of_their_own_and_are_never_revised() -> None:
+    count = 200
+    ts = DAYS[0].open_ns + np.sort(np.arange(count) * 37 % 101) * SECOND_NS // 10
+    price = np.arange(1.0, count + 1)
+    block = quote_block(
+        ("AA",),
+        np.zeros(count, np.int32),
+        ts,
+        prices=[price] * 2,
+        sizes=[price] * 2,
+        sequence=np.arange(count),
+    )
+    made = partial(rehearsed, parse("disorder=0.3,revise=1@1s,delay=0.1@50ms,drop=0.1"))
+    clock = StepClock(DAYS[:1], DAYS[0].open_ns)
+    events = play(Playback(List({"quotes": [block]}), made), ("AA",), clock, ("quotes",))
+    rows = [row for _, e in events if isinstance(e, QuoteBlock) for row in given_by(e)]
+    assert len(rows) == len(set(rows))
+    assert set(rows) < set(given_by(block))
+    assert 0.8 * count < len(rows) < count
+    assert sum(b.ts_ns < a.ts_ns for a, b in pairwise(rows)) > 10
+    vouched = 0
+    for _, event in events:
+        if isinstance(event, QuoteBlock):
+            assert int(event.ts_ns.min()) > vouched
+        elif isinstance(event, Heard):
+            vouched = event.until_ns
 
 
 def test_a_feed_that_drops_all_still_says_how_far_it_is() -> None:
