@@ -70,6 +70,10 @@ format: $(STAMP) ## Format the code and mend what ruff can mend
 bench: $(STAMP) ## Measure the budgets
 	@$(BIN)/sessiontape bench $(ARGS)
 
+.PHONY: soak
+soak: $(STAMP) ## Rehearse two days at 100 times their speed, faults and all: half an hour
+	@$(BIN)/python -m bench.soak $(ARGS)
+
 .PHONY: lock
 lock: $(STAMP) ## Resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
+import psutil
+
 from schemas import Command
 from streams.calendar import Session, sessions_between
 from streams.client import Batch, SessionData, SessionStream
@@ -202,6 +204,11 @@ class Run:
         self._tally = Tally(sessions)
         self._digest = Digest()
         self._lengths = [session.close_ns - session.open_ns for session in sessions]
+
+    @property
+    def processes(self) -> Mapping[str, psutil.Process]:
+        """Processes of the stack by name."""
+        return self._stack.processes
 
     def end(self) -> None:
         """Stop the run soon; `play` reads it to its end then. For a signal or another thread."""
