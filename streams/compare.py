@@ -210,7 +210,9 @@ def _saved(path: Path) -> _Side:
 
 def _digest_of(path: Path, said: Mapping[str, Any]) -> RunDigest:
     run, digest, as_known = (str(said[name]) for name in ("run", "digest", "digest_as_known"))
-    return RunDigest(str(path), run, digest, as_known, int(said["bars"]), dict(said["rows"]))
+    bars = int(said["bars"])
+    rows = dict(said.get("rows", {"bars": bars}))
+    return RunDigest(str(path), run, digest, as_known, bars, rows)
 
 
 def _batches(settings: Settings) -> Iterator[Batch]:

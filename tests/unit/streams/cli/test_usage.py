@@ -227,7 +227,7 @@ def test_results_are_compared_without_a_broker(tmp_path: Path) -> None:
     other = run(tmp_path, "verify", a, c, "--json")
     assert other.returncode == 1
     assert json.loads(other.stdout)["equal"] is False
-    assert run(tmp_path, "verify", a, c).stdout.endswith("they differ\n")
+    assert "they differ; where can't be told" in run(tmp_path, "verify", a, c).stdout
     (tmp_path / "half.json").write_text("{")
     assert run(tmp_path, "verify", a, str(tmp_path / "half.json")).returncode == 2
 
