@@ -180,7 +180,8 @@ class Feeder:
                 if pump.done():
                     pump.result()
                 if not self._sending.locked():
-                    await self._send(self._dispatch.due(self._wall()))
+                    async with self._sending:
+                        await self._send(self._dispatch.due(self._wall()))
                 rate.tell(command.run, self._sender.check())
                 await self._pause(TICK_S)
         finally:
@@ -217,6 +218,8 @@ class Feeder:
             value = self._codec.encode(message.record, message.topic)
             key = _key_of(message.record)
             while not self._sender.offer(message.topic, value, key, message.shard):
+                if self._is_stopped:  # nothing vouches for the rest
+                    return
                 self._sender.check()
                 await asyncio.sleep(ROOM_S)
 
@@ -281,8 +284,6 @@ async def _serve(settings: Settings, feed: Feed) -> None:
     codec = codec_for(settings.schema_registry_url)
     feeder = Feeder(topics, shards, feed, sender, codec=codec)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, feeder.stop)
     # Commands of runs that are over come first: only what counts now is acted upon.
     if (command := latest_command(settings)) is not None:
         feeder.tell(command)
@@ -292,6 +293,8 @@ async def _serve(settings: Settings, feed: Feed) -> None:
         lambda error: _call(loop, feeder.stop, error),
     )
     reader.start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, feeder.stop)
     try:
         await feeder.run()
         if left := sender.check(FLUSH_S):

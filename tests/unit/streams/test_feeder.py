@@ -243,6 +243,19 @@ async def test_without_room_it_waits_and_loses_nothing() -> None:
         assert starts == [open_ns() + n * MINUTE_NS for n in range(3)]
 
 
+async def test_without_room_it_can_still_be_stopped() -> None:
+    async with Desk() as desk:
+        desk.box.room = 0
+        desk.tell()
+        for event in (block("AA"), heard(1)):
+            desk.hand.handed.put_nowait(event)
+        await desk.rounds()
+        desk.feeder.stop()
+        assert desk.task is not None
+        await asyncio.wait_for(desk.task, 2)
+        assert desk.box.sent == []
+
+
 async def test_what_the_brokers_do_not_take_ends_it() -> None:
     desk = Desk()
     async with desk:
