@@ -24,7 +24,7 @@ from tests.workers import Worker
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 MARKET = "synthetic:symbols=8,seed=3,missing=0.01"
-FAULTS = "seed=5,drop=0.01,duplicate=0.01,disorder=0.02,delay=0.02@20s,late=0.02@180s,revise=0.02@120s"
+FAULTS = "seed=5,drop=0.01,duplicate=0.01,disorder=0.02,delay=0.02@500ms,late=0.02@180s,revise=0.02@120s"
 SOURCE = f"rehearsal:{FAULTS}:{MARKET}"
 DAY, HOURS = "2024-11-13", "regular"
 SPEED, FASTER = 120.0, 3000.0
@@ -86,6 +86,7 @@ def test_whoever_dies_in_a_live_run_each_row_is_out_in_the_end(
             source=SOURCE,
             hours=HOURS,
             gap_timeout_s=2.0,
+            live_gap_backoff_s=0.5,
         ) as tape,
     ):
         workers = start_all(tape)
