@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import Codec, Frame
-from schemas.records import BarColumns, Longs
+from schemas.records import BarColumns, Longs, QuoteColumns, TickColumns
 from streams.frames import ENVELOPE_BYTES, Cut, Slices, cut, mark
-from streams.kinds import Block
+from streams.kinds import Block, Rows
 from streams.merge import columns_of, merge_rows, ready_ns
 from streams.mixed import NOTHING, Mixed, mixed
 from streams.topics import MESSAGE_BYTES
@@ -194,6 +196,78 @@ def test_a_slice_too_large_for_a_message_is_cut_and_marked_behind_its_last_part(
         (2, -1, (0, 0, 0, 0, 0)),
         (2, 120, (0, 5, 5, 0, 0)),
     ]
+
+
+@pytest.mark.parametrize("kinds", [("ticks",), ("quotes",), ("ticks", "quotes", "bars")])
+def test_no_frame_of_ticks_and_quotes_is_larger_than_a_message_may_be(
+    kinds: tuple[str, ...],
+) -> None:
+    count, rng = 30_000, np.random.default_rng(2)
+    ints = {name: rng.integers(0, 2, count).astype(np.int32) for name in ("source", "revision")}
+    spot: dict[str, Any] = {
+        "row": np.arange(count, dtype=np.int32),
+        "symbol": rng.integers(0, 40, count).astype(np.int32),
+        "ts_ns": np.arange(count) * 7,
+        "sequence": rng.integers(0, 2**40, count),
+        **ints,
+    }
+    prices: dict[str, Any] = {
+        name: rng.random(count) for name in ("bid", "bid_size", "ask", "ask_size")
+    }
+    names = tuple(f"condition {n}" for n in range(300))
+    condition = rng.integers(-1, 300, count).astype(np.int32)
+    minutes: list[Row] = [("S0", at * 7, MIN, 0) for at in range(900)]
+    parts: dict[str, Rows] = {
+        "ticks": TickColumns(
+            **spot, price=rng.random(count), size=rng.random(count), condition=condition,
+            conditions=names,
+        ),
+        "quotes": QuoteColumns(**spot, **prices),
+        "bars": columns_of(block(minutes), NUMBERS, np.int32(0)),
+    }  # fmt: skip
+    some = [parts[kind] for kind in kinds]
+    rows = mixed(some, [ready_ns(part) for part in some])
+    slices = mark(rows, longs(), corrections=0, until_ns=0, symbols=40, interval_ns=MIN)
+    sizes, seen = [], 0
+    for part in cut(NOTHING, rows, slices, clock_ns=0):
+        columns: Mapping[str, Any] = part.rows.columns
+        frame = Frame(
+            run="r" * 40, shard=0, shards=1, frame=0, first_row=seen, rows=len(part.rows),
+            clock_ns=part.clock_ns, event="rows", mode="replay", speed=0.0, command=1,
+            session="2024-11-29", open_ns=0, close_ns=1, open_offset=0, reason="x" * 300,
+            symbols=tuple(NUMBERS), sources=("one", "two"), **columns,
+            **{f.name: getattr(part.slices, f.name) for f in fields(Slices)},
+        )  # fmt: skip
+        sizes.append(len(Codec().encode(frame)))
+        seen += len(part.rows)
+    assert seen == len(rows)
+    assert max(sizes) <= MESSAGE_BYTES
+    assert max(sizes) > MESSAGE_BYTES * 3 // 4
+
+
+def test_rows_of_one_time_come_by_their_kinds() -> None:
+    rows = together(
+        tick_block([("S0", 120, 0, 0)]),
+        quote_block([("S1", 60, 0, 0), ("S1", 120, 1, 0)]),
+        block([("S2", 0, MIN, 0), ("S2", 60, MIN, 0)]),
+    )
+    assert times(rows) == [
+        ("quotes", 60),
+        ("bars", 0),
+        ("ticks", 120),
+        ("quotes", 120),
+        ("bars", 60),
+    ]
+    assert rows.ready.tolist() == [60, 60, 120, 120, 120]
+    slices = mark(rows, longs(60, 180), corrections=0, until_ns=180, symbols=1, interval_ns=MIN)
+    assert table(slices) == [
+        (60, 2, 0, 1, 1, 0, 0),
+        (120, 3, 0, 0, 0, 0, 0),
+        (180, 0, 0, 1, 0, 0, 1),
+    ]
+    assert times(rows.take(1, 4)) == [("bars", 0), ("ticks", 120), ("quotes", 120)]
+    assert rows.take(2, 2).bars is None
+    assert len(NOTHING) == len(mixed([], [])) == 0
 
 
 @pytest.mark.parametrize("symbols", [40, 26_000])

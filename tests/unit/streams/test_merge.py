@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.records import BarColumns
+from schemas.records import BarColumns, QuoteColumns, TickColumns
+from streams.kinds import Rows
 from streams.merge import (
     bars_of,
+    columns_of,
     concatenate,
     faults,
     merge_bars,
+    merge_rows,
     order_key,
     ready_ns,
     same_values,
     sort_bars,
+    sort_rows,
 )
-from tests.unit.streams.shards import block
+from tests.unit.streams.shards import Spot, block, quote_block, tick_block
 
 Key = tuple[int, int, int, int]
 """Symbol, ts_ns, interval_ns, revision."""
@@ -162,3 +168,73 @@ def test_values_are_compared_place_by_place() -> None:
     others = columns([(0, 0, 60, 0), (1, 0, 60, 0)], first=1)
     at, other_at = np.array([0, 1, 1]), np.array([0, 0, 1])
     assert same_values(ours, at, others, other_at).tolist() == [False, True, False]
+
+
+def spots(rows: list[Spot], sources: list[int], kind: str) -> Rows:
+    """Ticks or quotes of S0, S1, …; their prices tell how many came before them."""
+    made = tick_block(rows) if kind == "ticks" else quote_block(rows)
+    numbers = {f"S{n}": n for n in range(4)}
+    found = columns_of(made, numbers, np.array(sources, np.int32))
+    places = np.arange(len(rows), dtype=np.float64)
+    if isinstance(found, TickColumns):
+        return replace(found, price=places)
+    assert isinstance(found, QuoteColumns)
+    return replace(found, bid=places)
+
+
+def best_of(rows: list[Spot], sources: list[int]) -> list[int]:
+    """Which of the rows are left, in order, worked out one by one; the names of sources sink."""
+    best: dict[tuple[object, ...], int] = {}
+    for at, ((symbol, ts_ns, sequence, revision), source) in enumerate(
+        zip(rows, sources, strict=True)
+    ):
+        own = () if sequence >= 0 else (at,)
+        key = (ts_ns, symbol, -source, sequence, *own)
+        if key not in best or revision >= rows[best[key]][3]:
+            best[key] = at
+    return [best[key] for key in sorted(best)]
+
+
+@pytest.mark.parametrize("kind", ["ticks", "quotes"])
+@given(data=st.data(), last_ns=st.sampled_from([3, 2**62]), parts=st.integers(1, 3))
+def test_numbered_rows_come_in_order_each_once_the_highest_revision_then_the_later(
+    kind: str, data: st.DataObject, last_ns: int, parts: int
+) -> None:
+    row = st.tuples(
+        st.integers(0, 3).map(lambda n: f"S{n}"),
+        st.integers(0, 3).map(lambda n: n * last_ns // 3),
+        st.integers(-1, 2),
+        st.integers(0, 2),
+    )
+    came = data.draw(st.lists(st.tuples(row, st.integers(0, 1)), min_size=1, max_size=30))
+    rows, sources = [row for row, _ in came], [source for _, source in came]
+    whole = spots(rows, sources, kind)
+    cuts = np.array_split(np.arange(len(rows)), parts)
+    ranks = np.array([1, 0], np.int32)  # the second source comes first by its name
+    found = merge_rows([whole.take(cut) for cut in cuts], ranks)
+    values = getattr(found, "price" if kind == "ticks" else "bid")
+    assert values.tolist() == best_of(rows, sources)
+    order, same = sort_rows(found, ranks)
+    assert order is None or order.tolist() == list(range(len(found)))
+    assert not same.any()
+
+
+def test_conditions_of_several_blocks_are_counted_together() -> None:
+    some = spots([("S0", 0, 0, 0), ("S0", 1, 1, 0)], [0, 0], "ticks")
+    more = spots([("S0", 2, 2, 0), ("S0", 3, 1, 0)], [0, 0], "ticks")
+    both = concatenate([some, more])
+    assert isinstance(both, TickColumns)
+    assert both.conditions == ("F", "odd lot")
+    assert both.condition.tolist() == [-1, 0, 1, 0]
+    again = same_values(both, np.array([3, 2]), both, np.array([1, 1]))
+    assert again.tolist() == [True, False]
+    twice = concatenate([some, some])
+    assert isinstance(twice, TickColumns)
+    assert twice.conditions == ("F",)
+
+
+def test_one_value_for_all_rows_stays_one() -> None:
+    part = spots([("S0", 0, 0, 0), ("S0", 1, 1, 0)], [0, 0], "quotes")
+    one = replace(part, source=np.broadcast_to(np.int32(1), 2))
+    assert concatenate([one, one]).source.strides == (0,)
+    assert concatenate([one, part]).source.tolist() == [1, 1, 0, 0]
