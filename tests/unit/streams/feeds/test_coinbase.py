@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import QuoteBlock, TickBlock
@@ -285,6 +285,7 @@ def sendings(draw: st.DrawFn) -> tuple[dict[int, int], list[Any]]:
     return happened, messages
 
 
+@settings(deadline=None)
 @given(sendings())
 def test_what_is_vouched_for_has_come_or_was_told_as_missed(
     sent: tuple[dict[int, int], list[Any]],

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import Halt
@@ -243,6 +243,7 @@ async def test_a_lost_connection_says_what_was_known_and_another_what_is_missed(
     assert found[3] == Regained(110, 130)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True), st.booleans())
 def test_waits_are_bounded_and_of_chance(failures: int, share: float, is_slow: bool) -> None:
     patience = Patience(share=lambda: share)
