@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 
 from streams.errors import ConfigError, TopicError
 from streams.intervals import MINUTE_NS, interval_name, interval_ns
@@ -59,12 +58,9 @@ def symbols_of(
             msg = f"{uri} has no symbols: name another source"
             raise ConfigError(msg)
         return tuple(sorted(known))
-    unknown = set(symbols)
-    for has in chain((known,), (other.symbols() for other in others)):
-        # One that can't list its symbols may have any.
-        unknown = unknown.difference(has) if has else set()
-        if not unknown:
-            break
+    unknown = set(symbols).difference(known) if known else set()
+    for other in others if unknown else ():
+        unknown -= set(other.symbols())
     if unknown or not symbols:
         few = ", ".join(known[:8]) + (" …" if len(known) > 8 else "")
         lacking = ", ".join(sorted(unknown)) or "symbol without a name"

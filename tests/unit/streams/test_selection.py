@@ -31,7 +31,6 @@ def test_a_symbol_that_a_fallback_has_may_be_named() -> None:
 def test_of_a_source_that_cant_list_its_symbols_any_may_be_named() -> None:
     silent = AlpacaSource.open("", Settings(alpaca_key_id="K", alpaca_secret_key="S"))
     assert symbols_of(silent, "alpaca:", ["IBM", "AIG"]) == ("AIG", "IBM")
-    assert symbols_of(TWO, "two", ["SYN0001", "IBM"], [silent]) == ("IBM", "SYN0001")
     with pytest.raises(ConfigError, match="alpaca: has no symbols"):
         symbols_of(silent, "alpaca:", None)
 
