@@ -136,12 +136,15 @@ class AlpacaSource:
         Where it is asked for.
     now_ns
         Tells the time.
+    name, streams
+        What rows carry as their source, and which there are.
     """
 
     place: Place
     site: Site
     now_ns: Callable[[], int] = time.time_ns
     name: str = "alpaca"
+    streams: tuple[str, ...] = ("bars", "quotes", "ticks")
     _known: set[str] = field(default_factory=set, repr=False)
 
     @classmethod

@@ -90,12 +90,15 @@ class CoinbaseSource:
         Where it is asked for.
     now_ns
         Tells the time.
+    name, streams
+        What rows carry as their source, and which there are.
     """
 
     place: Place
     site: Site
     now_ns: Callable[[], int] = time.time_ns
     name: str = "coinbase"
+    streams: tuple[str, ...] = ("bars", "ticks")
     _known: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import BarBlock, Codec, Coverage, TickBlock
@@ -194,6 +194,7 @@ def chunks(parts: list[bytes]) -> Callable[[int], bytes]:
     return lambda size: next(left)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=20)))
 def test_lines_are_the_same_however_they_are_cut(parts: list[bytes]) -> None:
     whole = b"".join(parts)

@@ -6,7 +6,9 @@ import pytest
 
 from streams.errors import ConfigError
 from streams.selection import derived_of, range_of, symbols_of
+from streams.settings import Settings
 from streams.sources import open_source
+from streams.sources.alpaca import AlpacaSource
 
 TWO = open_source("synthetic:symbols=2")
 FOUR = open_source("synthetic:symbols=4")
@@ -24,6 +26,13 @@ def test_a_symbol_that_a_fallback_has_may_be_named() -> None:
     assert symbols_of(TWO, "two", None, [FOUR]) == ("SYN0001", "SYN0002")
     with pytest.raises(ConfigError, match="two has no SYN0009; it has SYN0001, SYN0002"):
         symbols_of(TWO, "two", ["SYN0009", "SYN0004"], [FOUR])
+
+
+def test_of_a_source_that_cant_list_its_symbols_any_may_be_named() -> None:
+    silent = AlpacaSource.open("", Settings(alpaca_key_id="K", alpaca_secret_key="S"))
+    assert symbols_of(silent, "alpaca:", ["IBM", "AIG"]) == ("AIG", "IBM")
+    with pytest.raises(ConfigError, match="alpaca: has no symbols"):
+        symbols_of(silent, "alpaca:", None)
 
 
 @pytest.mark.parametrize("names", [[], ["NONE"]])

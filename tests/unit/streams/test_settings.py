@@ -78,10 +78,14 @@ def test_a_file_that_is_no_toml_is_named(content: bytes, tmp_path: Path) -> None
         load()
 
 
-def test_a_password_stands_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError) as raised:
-        load().but(sasl_password=["secret"])
-    assert "secret" not in str(raised.value)
+@pytest.mark.parametrize("name", ["sasl_password", "alpaca_key_id", "alpaca_secret_key"])
+def test_a_secret_stands_in_no_message(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=f"SESSIONTAPE_{name.upper()}") as raised:
+        load().but(**{name: ["hidden"]})
+    assert "hidden" not in str(raised.value)
+    monkeypatch.setenv(f"SESSIONTAPE_{name.upper()}", "hidden")
+    load.cache_clear()
+    assert "hidden" not in repr(load())
 
 
 def test_a_copy_is_checked_too() -> None:

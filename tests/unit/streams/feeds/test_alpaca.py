@@ -9,8 +9,9 @@ import pytest
 
 from schemas import BarBlock, Halt, QuoteBlock, TickBlock
 from streams.errors import ConfigError, SourceError
-from streams.feeds.alpaca import AlpacaFeed
+from streams.feeds.alpaca import AlpacaFeed, _Alpaca
 from streams.feeds.protocol import Event, Feed, Heard, Lost, Regained
+from streams.feeds.websocket import PONG
 from streams.settings import Settings
 from streams.sources.times import text_ns
 from tests.vendors import Conversation, Hands, Script, Sockets, Waits, collect
@@ -276,6 +277,31 @@ async def test_what_may_pass_is_tried_again_slowly_where_asked(code: int, least:
     assert waits.asked == [lost.again_s] == [least + 1.0]
     assert isinstance(regained, Regained)
     assert regained.since_ns == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (error(500, "internal error"), "it answers 500: internal error"),
+        ({"T": "b"}, "another form than is documented"),
+        ([1], "another form than is documented"),
+        ("[{", "no JSON"),
+    ],
+)
+async def test_an_error_or_garbage_ends_the_connection_alone(message: Any, says: str) -> None:
+    (lost,) = await heard(message, count=1)
+    assert isinstance(lost, Lost)
+    assert says in lost.reason
+
+
+def test_what_corrections_may_refer_to_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.feeds.alpaca.REMEMBERED", 3)
+    vendor = _Alpaca(AlpacaFeed.open("", SETTINGS).place, ("AAPL",), ("ticks",))
+    for number in range(96921, 96926):
+        assert len(list(vendor.read([{**TRADE, "i": number}], 0))) == 1
+    assert list(vendor.read([CANCEL], 0)) == []
+    assert len(list(vendor.read([{**CANCEL, "i": 96925}], 0))) == 1
+    assert list(vendor.read(PONG, 0)) == []
 
 
 async def test_a_plan_without_halts_costs_nothing_else(caplog: pytest.LogCaptureFixture) -> None:

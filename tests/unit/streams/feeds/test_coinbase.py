@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import QuoteBlock, TickBlock
@@ -230,7 +230,7 @@ async def test_an_error_or_garbage_ends_the_connection_alone(message: Any, says:
 
 async def test_without_heartbeats_a_connection_is_dead_though_pings_are_answered() -> None:
     async with Sockets(plays()) as server:
-        events = feed(server.url, idle_s=0.1).events(("BTC-USD",), ("ticks",), Hands())
+        events = feed(server.url, idle_s=1.0).events(("BTC-USD",), ("ticks",), Hands())
         found = await collect(events, lambda found: isinstance(found[-1], Lost))
     assert isinstance(found[-1], Lost)
     assert found[-1].reason == "no heartbeat came, though pings are answered"
@@ -245,6 +245,19 @@ async def test_messages_of_another_kind_are_passed_over_and_broken_ones_told(
     )  # fmt: skip
     assert numbers(found) == [9]
     assert caplog.text.count("left out") == 2
+
+
+async def test_quotes_alone_are_known_of_by_heartbeats_and_not_vouched_for() -> None:
+    async def first(other: Conversation) -> None:
+        await greet(other)
+        await other.say(TICKER, beat(9, 1), beat(9, 2))
+
+    async with Sockets(first, plays()) as server:
+        events = feed(server.url).events(("BTC-USD",), ("quotes",), Hands(NOON))
+        found = await collect(events, lambda found: len(found) == 3)
+    # The quote is of a product that nobody asked for.
+    assert [type(one) for one in found] == [Regained, Lost, Regained]
+    assert found[-1] == Regained(NOON + 1 * SECOND, NOON)
 
 
 def test_credentials_in_the_uri_are_refused() -> None:
@@ -272,6 +285,7 @@ def sendings(draw: st.DrawFn) -> tuple[dict[int, int], list[Any]]:
     return happened, messages
 
 
+@settings(deadline=None)
 @given(sendings())
 def test_what_is_vouched_for_has_come_or_was_told_as_missed(
     sent: tuple[dict[int, int], list[Any]],

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import Halt
@@ -125,18 +125,20 @@ async def test_a_connection_that_ends_is_made_again(first: Script, reason: str) 
 
 
 async def test_silence_is_death_if_pings_are_not_answered() -> None:
-    found = await run(Sockets(plays("1"), autoping=False), 3, idle_s=0.1)
-    assert isinstance(found[2], Lost)
-    assert found[2].reason == "nothing came for 0.1 s, not even an answer to a ping"
+    async with Sockets(plays("1"), autoping=False) as server:
+        events = listen(Plain(server.url), Hands(), Waits().patience(idle_s=0.2))
+        found = await collect(events, lambda found: isinstance(found[-1], Lost))
+    assert isinstance(found[-1], Lost)
+    assert found[-1].reason == "nothing came for 0.2 s, not even an answer to a ping"
 
 
 async def test_who_answers_pings_lives() -> None:
     async with Sockets(plays()) as server:
         vendor = Plain(server.url)
         vendor.tells_pongs = True
-        events = listen(vendor, Hands(), Waits().patience(idle_s=0.02))
-        found = await collect(events, lambda found: len(found) == 4)
-    assert halts(found) == ["pong"] * 3
+        events = listen(vendor, Hands(), Waits().patience(idle_s=1.0))
+        found = await collect(events, lambda found: len(found) == 2)
+    assert halts(found) == ["pong"]
 
 
 async def test_pings_of_the_server_are_answered() -> None:
@@ -159,11 +161,13 @@ async def test_a_welcome_that_does_not_come_is_not_waited_for_long() -> None:
     async def mute(other: Conversation) -> None:
         await other.stay()
 
-    found = await run(Sockets(mute, plays("1")), 3, greet_s=0.05)
+    async with Sockets(mute, plays("1")) as server:
+        events = listen(Plain(server.url), Hands(), Waits().patience(greet_s=0.5))
+        found = await collect(events, lambda found: isinstance(found[-1], Halt))
     assert isinstance(found[0], Lost)
-    assert found[0].reason == "no subscription within 0.05 s"
+    assert found[0].reason == "no subscription within 0.5 s"
     # Nothing was known of before it either.
-    assert found[1] == Regained(0, 1_000 * 10**9)
+    assert found[-2] == Regained(0, 1_000 * 10**9)
 
 
 async def test_nobody_there_is_tried_again() -> None:
@@ -239,6 +243,7 @@ async def test_a_lost_connection_says_what_was_known_and_another_what_is_missed(
     assert found[3] == Regained(110, 130)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True), st.booleans())
 def test_waits_are_bounded_and_of_chance(failures: int, share: float, is_slow: bool) -> None:
     patience = Patience(share=lambda: share)

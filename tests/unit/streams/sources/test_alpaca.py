@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.errors import ConfigError, SourceError
@@ -250,6 +250,7 @@ def test_it_is_a_source_that_says_what_it_was_told(monkeypatch: pytest.MonkeyPat
         open_source("alpaca:")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**50), st.sampled_from("ABCDEFGHIJKLMNPQSTUVWXYZ"), st.integers(0, 2**50))
 def test_trades_of_two_exchanges_never_have_one_number(one: int, exchange: str, two: int) -> None:
     numbers = {tick_number(n, x) for n in (one, two) for x in (exchange, "O")}

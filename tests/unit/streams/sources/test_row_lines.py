@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.errors import SourceError
@@ -177,6 +177,7 @@ def test_names_that_differ_from_line_to_line_are_not_kept_for_ever() -> None:
 PRICE = st.floats(0, 1e9).map(lambda value: round(value, 4))
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.sources.times import NO_TIME, day_times, epoch_times, ns_text, text_ns
@@ -85,6 +85,7 @@ def test_no_time_of_rfc_3339(text: str) -> None:
         text_ns(text)
 
 
+@settings(deadline=None)
 @given(st.integers(-(10**18), 4 * 10**18))
 def test_a_time_and_its_text_are_one(ns: int) -> None:
     assert text_ns(ns_text(ns)) == ns
