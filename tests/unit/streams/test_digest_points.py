@@ -209,3 +209,12 @@ def test_the_order_of_what_shares_symbol_and_time() -> None:
     assert of((0, 1, 9.0), (1, 1, 8.0), (0, 2, 1.0)) is None
     assert of((0, 1, 9.0), (1, 1, 8.0), (1, 1, 7.0), (0, 2, 1.0)) == [0, 2, 1, 3]
     assert of((0, 2, 9.0), (1, 1, 8.0)) == [1, 0]
+
+
+def test_parts_that_overlap_are_sorted_together() -> None:
+    points = [A, replace(A, values=(9.0, 1.0), sequence=1), point(6, "S000", 3.0, 1.0)]
+    start, opened, first, second, *rest = merged(point_tape([busy(DAY, points)], cuts={0: [1]}))
+    one = digest_of([start, opened, first, second, *rest])
+    two = digest_of([start, opened, second, first, *rest])
+    assert one.final() == two.final() == by_hand([busy(DAY, points)], as_known=False)
+    assert one.as_known() != two.as_known()

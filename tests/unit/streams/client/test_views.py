@@ -232,3 +232,16 @@ def test_only_some_symbols_and_kinds() -> None:
 def test_a_view_that_is_none_says_so(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="a view is as_known, or as_final without lock-step"):
         stream(tape_of(DAYS), **arguments)
+
+
+def test_rows_of_several_kinds_stand_in_the_order_of_the_tape() -> None:
+    points = [
+        point(60, "S001", 1.0, 2.0, condition="A"),
+        point(60, "S000", 1.0, 1.0, 2.0, 1.0),
+        point(61, "S000", 3.0, 2.0),
+    ]
+    tape = point_tape([busy(full_day(2, 2), points)])
+    rows = list(stream(tape, view="as_known").rows())
+    names = [type(row).__name__ for row in rows]
+    assert names == ["TickRow", "QuoteRow", *["BarRow"] * 2, "TickRow", *["BarRow"] * 2]
+    assert [getattr(row, "condition", "-") for row in rows][:5] == ["A", "-", "-", "-", ""]
