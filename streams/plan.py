@@ -163,6 +163,15 @@ class Plan:
             shard=self.shard,
         )
 
+    def last_asked(self, number: int) -> int:
+        """Return the number of the last session to be asked for before one opens.
+
+        A live run asks for that one alone, and only if it began in it: -1 else.
+        """
+        if self.is_live:
+            return number if self.catchup_end_ns > self.opens[number] else -1
+        return min(number + self.command.prefetch_sessions, len(self.sessions) - 1)
+
     @property
     def is_live(self) -> bool:
         """Whether data comes as it happens."""

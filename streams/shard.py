@@ -15,16 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
-
 from schemas.records import Command, DataRequest, Frame, Longs, Record
 from streams import live
 from streams.frames import Slices, cut, mark
 from streams.inbox import Inbox, Rejection
-from streams.intervals import SECOND_NS
 from streams.mixed import Mixed
 from streams.opening import TIMED_OUT, why_incomplete
-from streams.plan import FAR_NS, Plan, plan_of
+from streams.pace import beat_ns, due_ns
+from streams.plan import Plan, plan_of
 from streams.release import RELEASE_ROWS, Release
 from streams.sessions import Sessions
 from streams.tape import Tape
@@ -142,17 +140,7 @@ class Shard:
             return None
         if plan.is_live:
             return live.due_ns(plan, self._held, tape)
-        session = plan.sessions[tape.number]
-        if tape.phase == "waiting":
-            opens_ns = plan.wall_ns(tape.number, session.open_ns)
-            if opens_ns is None or self._held.is_complete(plan, tape.number):
-                return opens_ns
-            times_out_ns = tape.progress_ns + int(plan.command.session_timeout_s * SECOND_NS)
-            return max(opens_ns, times_out_ns)
-        ends = plan.expected_ends(tape.number)
-        ends = ends[np.searchsorted(ends, tape.clock_ns, "right") :]
-        next_ns = self._held.buffer(plan, tape.number).next_slice(ends, session.close_ns)
-        return plan.wall_ns(tape.number, min(next_ns, self._beat_ns(plan)))
+        return due_ns(plan, self._held, tape)
 
     def advance(
         self, wall_ns: int, *, may_open: bool = True, may_go: bool = True, is_at_end: bool = True
@@ -308,6 +296,8 @@ class Shard:
         if closes:
             held.ledgers.give_up(tape.number)
         frames += self._steps(plan)
+        if not (frames or closes):  # what came late was out already
+            return None
         if closes and tape.clock_ns < close_ns:
             tape.clock_ns = close_ns
             frames.append(self._frame(plan, "rows"))
@@ -321,14 +311,10 @@ class Shard:
 
     def _beat(self, plan: Plan, until_ns: int) -> Release | None:
         """Say where the clock is though nothing is due, where it would stand for too long."""
-        if until_ns < self._beat_ns(plan):
+        if until_ns < beat_ns(plan, self._held, self.tape):
             return None
         self.tape.clock_ns, self.tape.has_begun = until_ns, True
         return self._release([self._frame(plan, "rows")])
-
-    def _beat_ns(self, plan: Plan) -> int:
-        """Return where the clock is to be told next; late rows wait for a slice to go with."""
-        return FAR_NS if self._held.has_late else plan.beat_ns(self.tape.clock_ns)
 
     def _rows(self, plan: Plan, fresh: Mixed, due: Longs, until_ns: int) -> list[Frame]:
         """Return the frames of the rows that are due; the clock moves to their last slice."""
@@ -388,10 +374,7 @@ class Shard:
     def _requests(self, plan: Plan) -> tuple[DataRequest, ...]:
         """Ask for the session that comes and for those to be prefetched, each once."""
         tape = self.tape
-        last = min(tape.number + plan.command.prefetch_sessions, len(plan.sessions) - 1)
-        if plan.is_live:  # nothing is there of what is to come; of what was, if it began behind it
-            began_ns = plan.catchup_end_ns
-            last = tape.number if began_ns > plan.opens[tape.number] else -1
+        last = plan.last_asked(tape.number)
         numbers = range(tape.requested + 1, last + 1)
         tape.requested = max(tape.requested, last)
         return tuple(plan.request(n, n == tape.number) for n in numbers) if plan.symbols else ()

@@ -299,9 +299,22 @@ def test_a_symbol_that_is_added_is_caught_up_to_now() -> None:
     assert slices(at(stage, 120)) == [(120, 3, 0, 3, 0)]
 
 
+def test_what_is_out_already_makes_no_frame() -> None:
+    stage = staged()
+    at(stage, 0)
+    stage.send(stage.minute(0))
+    at(stage, 60)
+    stage.send(some(stage, 0, "AA"))
+    assert at(stage, 61) == []
+    stage.crash()
+    assert at(stage, 62) == []
+
+
 ROWS = [(minute, symbol) for minute in range(5) for symbol in ("AA", "BB", "CC")]
 EVENTS = st.lists(
     st.one_of(
+        # Most of them of the first minute: what comes again and late is what is hard.
+        st.tuples(st.just("row"), st.integers(0, 2), st.integers(0, 1)),
         st.tuples(st.just("row"), st.integers(0, len(ROWS) - 1), st.integers(0, 2)),
         st.tuples(st.just("wait"), st.floats(0.1, 40.0), st.just(0)),
         st.tuples(st.just("crash"), st.just(0), st.just(0)),
