@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.records import BarColumns, Coverage, DataRequest, Frame, RawPosition
 from streams.buffer import SessionBuffer
-from streams.inbox import Arrival, Clock, Inbox, Noted, Rejection
+from streams.inbox import Arrival, Clock, Inbox, Rejection
 from streams.joiner import Joiner, places
 from streams.kinds import KINDS, Rows, kind_of
 from streams.ledger import Ledger
@@ -83,9 +83,8 @@ class Sessions:
             if frame.minutes is not None and frame.minutes.session == last.session:
                 self.ledgers.of(plan, tape.number).recall(frame.minutes)
         if (ledger := self.ledgers.get(tape.number)) is not None:
-            for rows in buffer.released:
-                if isinstance(rows, BarColumns):
-                    ledger.take(rows, "", is_new=False)
+            for rows in [r for r in buffer.released if isinstance(r, BarColumns)]:
+                ledger.take(rows, "", is_new=False)
 
     def buffer(self, plan: Plan, number: int) -> SessionBuffer:
         """Return the rows and the coverage of a session."""
@@ -118,8 +117,10 @@ class Sessions:
             for came in inbox.sort(plan, at, self.ledgers.wanted):
                 if isinstance(came, Arrival):
                     self._arrive(plan, tape, came)
-                elif stream != "bars" or not self.ledgers.note(plan, came):
-                    self._cover(plan, tape, came, stream)
+                elif (stream != "bars" or not self.ledgers.note(plan, came)) and isinstance(
+                    came.record, Coverage
+                ):
+                    self._cover(plan, tape, came.record, stream, is_new=came.is_new)
         if self._joiner is not None and self._joiner.is_ready:
             self._join(plan, tape, self._joiner)
 
@@ -139,12 +140,11 @@ class Sessions:
             self.buffer(plan, came.number).add(came.rows)
         self.ledgers.take(came)
 
-    def _cover(self, plan: Plan, tape: Tape, came: Noted, stream: str) -> None:
-        coverage = came.record
-        if not isinstance(coverage, Coverage):
-            return
+    def _cover(
+        self, plan: Plan, tape: Tape, coverage: Coverage, stream: str, *, is_new: bool
+    ) -> None:
         if self._joiner is not None:
-            self._joiner.cover(coverage, stream, is_new=came.is_new)
+            self._joiner.cover(coverage, stream, is_new=is_new)
         first = int(np.searchsorted(plan.closes, coverage.start_ns, "right"))
         last = int(np.searchsorted(plan.opens, coverage.end_ns, "left"))
         for number in range(max(first, tape.number), last):
@@ -152,7 +152,7 @@ class Sessions:
             buffer.cover(coverage, stream)
             is_open = number == tape.number and tape.phase == "opened"
             if stream == "bars" and plan.has_upkeep and buffer.has_bars and not is_open:
-                self._load(plan, number, is_new=came.is_new)
+                self._load(plan, number, is_new=is_new)
 
     def _load(self, plan: Plan, number: int, *, is_new: bool) -> None:
         """Find out which minutes of a session have no bar, once all of it came."""
