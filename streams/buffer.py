@@ -133,11 +133,10 @@ class SessionBuffer:
 
     def cover(self, coverage: Coverage, stream: str = "bars") -> None:
         """Take what a source answered about a kind."""
-        if stream in self._covers:
-            answered, vouched = self._covers[stream]
-            answered.add(coverage)
-            if coverage.answer != "cannot_say":
-                vouched.add(coverage)
+        answered, vouched = self._covers[stream]
+        answered.add(coverage)
+        if coverage.answer != "cannot_say":
+            vouched.add(coverage)
 
     def bound(self, until_ns: int, rows: int) -> int:
         """Return how far to go for about ``rows`` rows: ``until_ns``, or a ready time before it."""

@@ -19,7 +19,7 @@ from schemas.records import (
 )
 from streams.buffer import SessionBuffer
 from streams.coverage import Status
-from streams.inbox import Arrival, Clock, Inbox, Noted, Rejection
+from streams.inbox import Arrival, Clock, Inbox, Rejection
 from streams.joiner import Joiner, places
 from streams.kinds import KINDS, Rows, kind_of
 from streams.ledger import Ledger
@@ -160,8 +160,10 @@ class Sessions:
                     self._arrive(plan, tape, came)
                 elif isinstance(came.record, Halt):
                     self._halt(plan, tape, came.record)
-                elif stream != "bars" or not self.ledgers.note(plan, came):
-                    self._cover(plan, tape, came, stream)
+                elif (stream != "bars" or not self.ledgers.note(plan, came)) and isinstance(
+                    came.record, Coverage
+                ):
+                    self._cover(plan, tape, came.record, stream, is_new=came.is_new)
         if self._joiner is not None and self._joiner.is_ready:
             self._join(plan, tape, self._joiner)
 
@@ -189,12 +191,11 @@ class Sessions:
             self.buffer(plan, came.number).add(came.rows)
         self.ledgers.take(came)
 
-    def _cover(self, plan: Plan, tape: Tape, came: Noted, stream: str) -> None:
-        coverage = came.record
-        if not isinstance(coverage, Coverage):
-            return
+    def _cover(
+        self, plan: Plan, tape: Tape, coverage: Coverage, stream: str, *, is_new: bool
+    ) -> None:
         if self._joiner is not None:
-            self._joiner.cover(coverage, stream, is_new=came.is_new)
+            self._joiner.cover(coverage, stream, is_new=is_new)
         first = int(np.searchsorted(plan.closes, coverage.start_ns, "right"))
         last = int(np.searchsorted(plan.opens, coverage.end_ns, "left"))
         for number in range(max(first, tape.number), last):
@@ -208,7 +209,7 @@ class Sessions:
             buffer.cover(coverage, stream)
             is_loaded = stream == "bars" and plan.has_upkeep and buffer.has_bars
             if is_loaded and not is_open and not plan.is_live:
-                self._load(plan, number, is_new=came.is_new)
+                self._load(plan, number, is_new=is_new)
 
     def _load(self, plan: Plan, number: int, *, is_new: bool) -> None:
         """Find out which minutes of a session have no bar, once all of it came."""
