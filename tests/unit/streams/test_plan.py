@@ -155,3 +155,55 @@ def test_another_speed_goes_on_where_the_clock_stands(
         before.command, speed=then, anchor_wall_ns=wall_ns, anchor_clock_ns=clock_ns
     )
     assert plan_for(changed, 0, 1).clock_ns(0, wall_ns) == clock_ns
+
+
+def live_plan(speed: float, anchor_clock_ns: int, anchor_wall_ns: int = WALL_NS) -> Plan:
+    return plan_for(
+        command(
+            mode="live",
+            speed=speed,
+            anchor_clock_ns=anchor_clock_ns,
+            anchor_wall_ns=anchor_wall_ns,
+        ),
+        0,
+        1,
+    )
+
+
+def test_the_time_of_a_live_run_is_that_of_the_wall_nights_included() -> None:
+    first, second = plan_for(command(), 0, 1).sessions[:2]
+    plan = live_plan(1.0, first.open_ns, first.open_ns)
+    assert plan.is_wall
+    night_ns = first.close_ns + 3600 * SECOND_NS
+    assert plan.now_ns(night_ns) == plan.now_in(0, night_ns) == night_ns
+    assert plan.wall_at(night_ns) == plan.wall_in(1, night_ns) == night_ns
+    assert plan.catchup_end_ns == first.open_ns
+    assert live_plan(1.0, second.open_ns + 1, second.open_ns + 1).is_wall
+
+
+def test_a_rehearsal_jumps_from_a_close_to_the_next_open() -> None:
+    first, second = plan_for(command(), 0, 1).sessions[:2]
+    plan = live_plan(60.0, first.open_ns)
+    assert not plan.is_wall
+    closes_ns = WALL_NS + 5 * SECOND_NS  # five minutes at an hour a minute
+    assert plan.now_ns(closes_ns - 1) == first.close_ns - 60
+    assert plan.now_ns(closes_ns) == second.open_ns
+    assert plan.now_in(0, closes_ns + SECOND_NS) == first.close_ns + 60 * SECOND_NS
+    assert plan.wall_at(first.close_ns) == closes_ns
+    assert plan.wall_at(first.close_ns + 1) == closes_ns
+    assert plan.wall_at(second.open_ns + 60 * SECOND_NS) == closes_ns + SECOND_NS
+    assert plan.wall_at(first.open_ns - 60 * SECOND_NS) == WALL_NS - SECOND_NS
+
+
+def test_a_live_run_asks_for_what_was_before_it_in_whole_minutes() -> None:
+    first = plan_for(command(), 0, 1).sessions[0]
+    began_ns = first.open_ns + 150 * SECOND_NS
+    plan = live_plan(1.0, began_ns, began_ns)
+    assert plan.catchup_end_ns == first.open_ns + 120 * SECOND_NS
+    assert plan.last_asked(0) == 0
+    assert plan.last_asked(1) == -1
+    assert plan.request(0, is_now=True).end_ns == plan.catchup_end_ns
+    assert plan.request(0, is_now=True, until_ns=first.close_ns + 1).end_ns == first.close_ns
+    behind = live_plan(1.0, first.close_ns, first.close_ns)
+    assert (behind.catchup_end_ns, behind.last_asked(0)) == (0, -1)
+    assert plan_for(command(), 0, 1).catchup_end_ns == 0

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from schemas import BarBlock, Command, Coverage, Frame, Halt
 from streams.coverage import Status
 from streams.intervals import MINUTE_NS, SECOND_NS
-from tests.unit.streams.shards import Delivered, Stage, block, command, delivered, plan_for
+from tests.unit.streams.shards import (
+    RUN,
+    Delivered,
+    Stage,
+    block,
+    command,
+    delivered,
+    plan_for,
+    points,
+    tick_block,
+)
 
 OPENS = [session.open_ns for session in plan_for(command(), 0, 1).sessions]
 
@@ -391,3 +401,46 @@ def check(stage: Stage, sent: dict[tuple[str, int], set[int]]) -> None:
 def revision_of(one: Delivered) -> int:
     """The revision of the source, as its values tell it."""
     return round(one.values[4]) - 1
+
+
+def test_the_last_session_gives_up_its_gaps_in_time_too() -> None:
+    stage = staged(upkeep=True, session_timeout_s=60.0, end="2024-11-27")
+    at(stage, 0)
+    for minute in range(5):
+        stage.send(some(stage, minute, "AA", "BB"))
+    at(stage, 305)
+    assert stage.shard.due_ns() == OPENS[0] + 360 * SECOND_NS
+    assert [frame.event for frame in at(stage, 360)] == ["rows", "close", "end"]
+    assert stage.shard.due_ns() is None
+
+
+def test_ticks_go_out_as_they_are_vouched_for_or_late_and_the_clock_is_told_meanwhile() -> None:
+    stage = staged(symbols=("AA", "BB"), streams=("bars", "ticks"))
+    at(stage, 0)
+
+    def spot(second: float, symbol: str = "AA") -> tuple[str, int, int, int]:
+        return (symbol, OPENS[0] + int(second * SECOND_NS), 1, 0)
+
+    def ticks(frames: list[Frame]) -> list[float]:
+        return [(point.ready - OPENS[0]) / SECOND_NS for point in points(frames)]
+
+    stage.send(tick_block([spot(1), spot(2)]))
+    beat = Coverage(("AA", "BB"), OPENS[0], OPENS[0] + int(1.5 * SECOND_NS), run=RUN)
+    stage.send(beat, stream="ticks")
+    assert ticks(at(stage, 2.1)) == [1.0]
+    assert stage.shard.due_ns() == OPENS[0] + int(3.6 * SECOND_NS), "told each tenth of a second"
+    stage.send(tick_block([spot(0.5, "BB")]))
+    late = at(stage, 3.2)
+    assert [point.is_correction for point in points(late)] == [True]
+    assert ticks(at(stage, 4.0)) == [2.0]
+    before = stage.tape[-1].clock_ns
+    told = at(stage, 10.0)
+    assert [(frame.event, frame.rows) for frame in told] == [("rows", 0)]
+    assert before < told[0].clock_ns == OPENS[0] + 8 * SECOND_NS
+    # At the end of the minute ticks and bars are there: nothing else is waited for.
+    beat = Coverage(("AA", "BB"), OPENS[0], OPENS[0] + MINUTE_NS, run=RUN)
+    stage.send(beat, stream="ticks")
+    stage.send(tick_block([spot(60)]), some(stage, 0, "AA", "BB"))
+    out = at(stage, 60.0)
+    assert [point.kind for point in points(out)] == [0, 2, 2], "ticks before bars"
+    assert slices(out)[-1] == (60, 3, 0, 2, 0)

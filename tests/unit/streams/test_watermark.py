@@ -1,0 +1,137 @@
+"""How far the symbols of a live session have reported: bars by minute, quotes and ticks by time."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import BarColumns, Coverage, Halt
+from streams.intervals import MINUTE_NS, SECOND_NS
+from streams.merge import columns_of
+from streams.watermark import Watermark
+from tests.unit.streams.shards import block, command, plan_for
+
+SESSION = plan_for(command(), 0, 1).sessions[0]  # five minutes
+OPEN_NS, CLOSE_NS = SESSION.open_ns, SESSION.close_ns
+SYMBOLS = ("AA", "BB")
+
+
+def mark(*streams: str, symbols: tuple[str, ...] = SYMBOLS) -> Watermark:
+    return Watermark(SESSION, MINUTE_NS, symbols, streams)
+
+
+def bars(*rows: tuple[str, int]) -> BarColumns:
+    some = block([(name, OPEN_NS + minute * MINUTE_NS, MINUTE_NS, 0) for name, minute in rows])
+    found = columns_of(some, {name: n for n, name in enumerate(SYMBOLS)}, np.int32(0))
+    assert isinstance(found, BarColumns)
+    return found
+
+
+def cover(first_s: float, last_s: float, *symbols: str, answer: str = "rows") -> Coverage:
+    start_ns, end_ns = (OPEN_NS + int(s * SECOND_NS) for s in (first_s, last_s))
+    return Coverage(symbols or SYMBOLS, start_ns, end_ns, answer)
+
+
+def second(ns: int) -> float:
+    return (ns - OPEN_NS) / SECOND_NS
+
+
+def test_ticks_are_out_up_to_where_all_are_vouched_for_without_a_hole() -> None:
+    found = mark("ticks")
+    assert found.reached(OPEN_NS) == OPEN_NS
+    found.cover("ticks", cover(0, 10), OPEN_NS)
+    found.cover("ticks", cover(10, 30, "AA"), OPEN_NS)
+    assert second(found.reached(OPEN_NS)) == 10
+    found.cover("ticks", cover(20, 40, "BB"), OPEN_NS)
+    assert second(found.reached(OPEN_NS)) == 10, "10 to 20 is a hole"
+    # Behind the clock nobody is waited for any more: from there on it is no hole.
+    clock_ns = OPEN_NS + 25 * SECOND_NS
+    found.cover("ticks", cover(20, 41, "BB"), clock_ns)
+    assert second(found.reached(clock_ns)) == 30
+    found.cover("quotes", cover(0, 300), clock_ns)
+    found.cover("ticks", cover(25, 50, answer="cannot_say"), clock_ns)
+    assert second(found.reached(clock_ns)) == 30
+
+
+def test_with_bars_ticks_are_out_up_to_the_minute_that_lacks_one() -> None:
+    found = mark("bars", "ticks")
+    found.cover("ticks", cover(0, 300), OPEN_NS)
+    assert found.reached(OPEN_NS) == OPEN_NS + MINUTE_NS - 1
+    found.take(bars(("AA", 0), ("BB", 0), ("AA", 2)))
+    assert found.reached(OPEN_NS) == OPEN_NS + 2 * MINUTE_NS - 1
+    found.cover("bars", cover(60, 120), OPEN_NS)
+    assert found.reached(OPEN_NS) == OPEN_NS + 3 * MINUTE_NS - 1
+    found.cover("bars", cover(0, 300, "BB"), OPEN_NS)
+    found.cover("bars", cover(180, 300, "AA"), OPEN_NS)
+    assert found.reached(OPEN_NS) == CLOSE_NS
+
+
+def test_bars_alone_are_out_up_to_the_end_of_a_minute() -> None:
+    found = mark("bars")
+    assert found.reached(OPEN_NS) == OPEN_NS
+    found.take(bars(("AA", 0), ("BB", 0)))
+    assert found.reached(OPEN_NS) == OPEN_NS + MINUTE_NS
+    assert found.halted() is None
+    found.halt(Halt(("BB", "of another shard"), OPEN_NS + MINUTE_NS, halted=True))
+    found.take(bars(("AA", 1)))
+    assert found.reached(OPEN_NS) == OPEN_NS + 2 * MINUTE_NS
+    halted = found.halted()
+    assert halted is not None
+    assert halted.tolist() == [[False] * 5, [False, True, True, True, True]]
+
+
+def test_who_is_halted_holds_up_no_ticks() -> None:
+    found = mark("ticks")
+    found.cover("ticks", cover(0, 90, "AA"), OPEN_NS)
+    found.halt(Halt(("BB",), OPEN_NS, halted=True))
+    assert second(found.reached(OPEN_NS)) == 90
+    found.halt(Halt(("BB",), OPEN_NS + 30 * SECOND_NS, halted=False))
+    assert second(found.reached(OPEN_NS + 40 * SECOND_NS)) == 40
+
+
+def test_a_shard_without_symbols_waits_for_nobody() -> None:
+    assert mark("bars", "ticks", symbols=()).reached(OPEN_NS) == CLOSE_NS
+
+
+def test_other_symbols_take_along_what_is_known() -> None:
+    found = mark("bars", "ticks")
+    found.take(bars(("AA", 0), ("BB", 0)))
+    found.cover("ticks", cover(0, 120), OPEN_NS)
+    found.halt(Halt(("BB",), OPEN_NS + MINUTE_NS, halted=True))
+    only = found.renamed(("BB",))
+    assert only.reached(OPEN_NS) == OPEN_NS + 120 * SECOND_NS
+    more = found.renamed(("AA", "BB", "CC"))
+    assert more.reached(OPEN_NS) == OPEN_NS
+    more.cover("ticks", cover(0, 120, "CC"), OPEN_NS)
+    assert more.reached(OPEN_NS) == OPEN_NS + MINUTE_NS - 1
+    assert found.renamed(("DD",)).reached(OPEN_NS) == OPEN_NS
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    reports=st.lists(
+        st.one_of(
+            st.tuples(st.just("bar"), st.sampled_from(SYMBOLS), st.integers(0, 4)),
+            st.tuples(st.just("beat"), st.sampled_from(SYMBOLS), st.integers(0, 300)),
+        ),
+        max_size=25,
+    )
+)
+def test_it_never_goes_back_and_never_beyond_what_all_have_reported(
+    reports: list[tuple[str, str, int]],
+) -> None:
+    found = mark("bars")
+    there: set[tuple[str, int]] = set()
+    clock_ns = OPEN_NS
+    for kind, name, at in reports:
+        if kind == "bar":
+            found.take(bars((name, at)))
+            there.add((name, at))
+        else:
+            found.cover("bars", cover(0, at, name), clock_ns)
+            there |= {(name, minute) for minute in range(at // 60)}
+        reached = found.reached(clock_ns)
+        whole = next((m for m in range(5) if any((s, m) not in there for s in SYMBOLS)), 5)
+        assert reached == max(OPEN_NS + whole * MINUTE_NS, clock_ns)
+        clock_ns = reached
