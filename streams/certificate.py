@@ -10,7 +10,7 @@ digests to say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple, TypeAlias
@@ -148,8 +148,11 @@ class _Rows(NamedTuple):
 
     symbols: tuple[str, ...]
     symbol: Ints
+    sources: tuple[str, ...]
+    source: Ints
     ts_ns: Longs
     interval_ns: Longs
+    sequence: Longs
     revision: Ints
     late: NDArray[np.bool_]
     known_ns: Longs
@@ -163,7 +166,7 @@ def _rows_of(batch: Tape, kind: str) -> Iterator[_Rows]:
         return
     size = len(columns)
     known = known_ns(batch.slice_ns, batch.slice_rows, columns.row, size)
-    late = late_rows(batch.slice_rows, batch.slice_corrections, columns.row, size)
+    late = late_rows(batch, columns.row)
     nought = np.zeros(size, np.int64)
     interval = columns.interval_ns if kind == "bars" else nought
     hashes = _mixed(np.full(size, _STEP), columns.ts_ns, interval)
@@ -175,8 +178,11 @@ def _rows_of(batch: Tape, kind: str) -> Iterator[_Rows]:
     yield _Rows(
         batch.symbols,
         columns.symbol,
+        batch.sources,
+        columns.source,
         columns.ts_ns,
         interval,
+        nought if kind == "bars" else columns.sequence,
         columns.revision,
         nought.astype(np.bool_) if late is None else late,
         known,
@@ -185,13 +191,9 @@ def _rows_of(batch: Tape, kind: str) -> Iterator[_Rows]:
 
 
 def _cells(kind: str, parts: list[_Rows]) -> Cells:
-    names = sorted({part.symbols[i] for part in parts for i in np.unique(part.symbol).tolist()})
-    place = {name: at for at, name in enumerate(names)}
-    symbol = np.concatenate(
-        [np.array([place.get(n, -1) for n in p.symbols], np.int32)[p.symbol] for p in parts]
-    )
-    ts, interval, revision, late, known, hashes = (
-        np.concatenate(columns) for columns in zip(*(part[2:] for part in parts), strict=True)
+    names, symbol = _counted([(part.symbols, part.symbol) for part in parts])
+    ts, interval, sequence, revision, late, known, hashes = (
+        np.concatenate(columns) for columns in zip(*(part[4:] for part in parts), strict=True)
     )
     minute = ts // MINUTE_NS
     first = int(minute.min())
@@ -202,7 +204,8 @@ def _cells(kind: str, parts: list[_Rows]) -> Cells:
     if kind == "bars":
         final = final_order(symbol, interval, ts, revision)
     else:
-        stands = standing(symbol, ts, revision, late)
+        _, source = _counted([(part.sources, part.source) for part in parts])
+        stands = standing((ts, symbol, source, sequence), revision, late)
         final = np.arange(len(ts)) if stands is None else stands
     # In the final state only which rows there are counts, as known also their order.
     sums = _sums(hashes[final], cell[final])
@@ -218,6 +221,16 @@ def _cells(kind: str, parts: list[_Rows]) -> Cells:
         minute[at].astype(np.int32),
         _rolling(sums, owner),
         _rolling(as_known, owner),
+    )
+
+
+def _counted(parts: Sequence[tuple[tuple[str, ...], Ints]]) -> tuple[list[str], Ints]:
+    """Return the names that columns of places in them have, sorted; one column of all in those."""
+    found = sorted({names[i] for names, column in parts for i in np.unique(column).tolist()})
+    place = {name: at for at, name in enumerate(found)}
+    maps = [np.array([place.get(name, -1) for name in names], np.int32) for names, _ in parts]
+    return found, np.concatenate(
+        [own[column] for own, (_, column) in zip(maps, parts, strict=True)]
     )
 
 

@@ -24,7 +24,9 @@ from tests.workers import Worker
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 MARKET = "synthetic:symbols=8,seed=3,missing=0.01"
-FAULTS = "seed=5,drop=0.01,duplicate=0.01,disorder=0.02,delay=0.02@500ms,late=0.02@180s,revise=0.02@120s"
+FAULTS = (
+    "seed=5,drop=0.01,duplicate=0.01,disorder=0.02,delay=0.02@500ms,late=0.02@180s,revise=0.02@120s"
+)
 SOURCE = f"rehearsal:{FAULTS}:{MARKET}"
 DAY, HOURS = "2024-11-13", "regular"
 SPEED, FASTER = 120.0, 3000.0
