@@ -10,7 +10,7 @@ digests to say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple, TypeAlias
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.records import Ints, Longs
-from streams.digest import KINDS, VALUES, Tape
+from streams.digest import KINDS, VALUES, Tape, counted
 from streams.finals import final_order, known_ns, late_rows, standing
 from streams.intervals import MINUTE_NS
 
@@ -150,9 +150,9 @@ class _Rows(NamedTuple):
     symbol: Ints
     sources: tuple[str, ...]
     source: Ints
+    sequence: Longs
     ts_ns: Longs
     interval_ns: Longs
-    sequence: Longs
     revision: Ints
     late: NDArray[np.bool_]
     known_ns: Longs
@@ -180,9 +180,9 @@ def _rows_of(batch: Tape, kind: str) -> Iterator[_Rows]:
         columns.symbol,
         batch.sources,
         columns.source,
+        nought if kind == "bars" else columns.sequence,
         columns.ts_ns,
         interval,
-        nought if kind == "bars" else columns.sequence,
         columns.revision,
         nought.astype(np.bool_) if late is None else late,
         known,
@@ -191,9 +191,10 @@ def _rows_of(batch: Tape, kind: str) -> Iterator[_Rows]:
 
 
 def _cells(kind: str, parts: list[_Rows]) -> Cells:
-    names, symbol = _counted([(part.symbols, part.symbol) for part in parts])
-    ts, interval, sequence, revision, late, known, hashes = (
-        np.concatenate(columns) for columns in zip(*(part[4:] for part in parts), strict=True)
+    names, symbols = counted([(part.symbols, part.symbol) for part in parts])
+    symbol = np.concatenate(symbols)
+    ts, interval, revision, late, known, hashes = (
+        np.concatenate(columns) for columns in zip(*(part[5:] for part in parts), strict=True)
     )
     minute = ts // MINUTE_NS
     first = int(minute.min())
@@ -204,8 +205,11 @@ def _cells(kind: str, parts: list[_Rows]) -> Cells:
     if kind == "bars":
         final = final_order(symbol, interval, ts, revision)
     else:
-        _, source = _counted([(part.sources, part.source) for part in parts])
-        stands = standing((ts, symbol, source, sequence), revision, late)
+        stands = None
+        if late.any():
+            _, sources = counted([(part.sources, part.source) for part in parts])
+            sequence = np.concatenate([part.sequence for part in parts])
+            stands = standing((ts, symbol, np.concatenate(sources), sequence), revision, late)
         final = np.arange(len(ts)) if stands is None else stands
     # In the final state only which rows there are counts, as known also their order.
     sums = _sums(hashes[final], cell[final])
@@ -221,16 +225,6 @@ def _cells(kind: str, parts: list[_Rows]) -> Cells:
         minute[at].astype(np.int32),
         _rolling(sums, owner),
         _rolling(as_known, owner),
-    )
-
-
-def _counted(parts: Sequence[tuple[tuple[str, ...], Ints]]) -> tuple[list[str], Ints]:
-    """Return the names that columns of places in them have, sorted; one column of all in those."""
-    found = sorted({names[i] for names, column in parts for i in np.unique(column).tolist()})
-    place = {name: at for at, name in enumerate(found)}
-    maps = [np.array([place.get(name, -1) for name in names], np.int32) for names, _ in parts]
-    return found, np.concatenate(
-        [own[column] for own, (_, column) in zip(maps, parts, strict=True)]
     )
 
 

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from schemas.records import BarColumns, Ints, Longs, QuoteColumns, TickColumns
 from streams.finals import final_order, known_ns, late_rows, point_order, standing
 
-__all__ = ["KINDS", "VALUES", "Digest", "Tape"]
+__all__ = ["KINDS", "VALUES", "Digest", "Tape", "counted"]
 
 KINDS = ("bars", "quotes", "ticks")
 """The kinds that a digest is over, in its order."""
@@ -266,7 +266,7 @@ def _standing(
         np.zeros(len(chunk.rows), np.bool_) if chunk.late is None else chunk.late
         for chunk in chunks
     ]
-    _, source = _counted([(chunk.sources, chunk.rows.source) for chunk in chunks])
+    _, source = counted([(chunk.sources, chunk.rows.source) for chunk in chunks])
     sequence, revision = _of(chunks, "sequence"), _of(chunks, "revision")
     keys = (ts_ns, symbol, np.concatenate(source), np.concatenate(sequence))
     return standing(keys, np.concatenate(revision), np.concatenate(late))
@@ -305,7 +305,7 @@ def _update(running: Any, column: _Column) -> None:
 
 def _renumbered(chunks: Sequence[_Chunk]) -> tuple[list[str], _Column]:
     """Return the names that have rows, sorted, and the symbol column that counts in them."""
-    return _counted([(chunk.symbols, chunk.rows.symbol) for chunk in chunks])
+    return counted([(chunk.symbols, chunk.rows.symbol) for chunk in chunks])
 
 
 def _conditions(chunks: Sequence[_Chunk]) -> tuple[list[str], _Column]:
@@ -316,13 +316,13 @@ def _conditions(chunks: Sequence[_Chunk]) -> tuple[list[str], _Column]:
         texts, condition = chunk.rows.conditions, chunk.rows.condition
         place = np.where(condition < 0, np.int32(len(texts)), condition)
         parts.append(((*texts, ""), place))
-    names, columns = _counted(parts)
+    names, columns = counted(parts)
     if "" not in names:
         return names, columns
     return names[1:], [column - np.int32(1) for column in columns]
 
 
-def _counted(parts: Sequence[tuple[tuple[str, ...], Ints]]) -> tuple[list[str], _Column]:
+def counted(parts: Sequence[tuple[tuple[str, ...], Ints]]) -> tuple[list[str], _Column]:
     """Return the names that columns of places in them have, sorted; columns that count in those."""
     used: dict[tuple[str, ...], NDArray[np.intp]] = {}
     for names, column in parts:

@@ -27,10 +27,14 @@ __all__ = [
 
 class _Sliced(Protocol):
     @property
-    def slice_rows(self) -> Ints: ...
+    def slice_rows(self) -> Ints:
+        """Rows of each slice."""
+        ...
 
     @property
-    def slice_corrections(self) -> Ints: ...
+    def slice_corrections(self) -> Ints:
+        """Corrections of each slice."""
+        ...
 
 
 def known_ns(slice_ns: Longs, slice_rows: Ints, row: Ints, rows: int) -> Longs:
