@@ -252,6 +252,10 @@ class _Loaded:
     bars: BarColumns
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        return ("bench",)
+
+    @property
     def slice_ns(self) -> Longs:
         return np.zeros(1, np.int64)
 

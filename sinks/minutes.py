@@ -14,7 +14,7 @@ from sinks.rows import Sessions, version_of
 from sinks.vocabulary import Vocabulary
 from streams.calendar import Session
 from streams.coverage import Grid, Status
-from streams.latest import corrections
+from streams.finals import late_rows
 from streams.letters import LETTERS
 
 __all__ = ["MinuteBook", "gap_steps"]
@@ -194,8 +194,9 @@ def _fold(day: _Day, frame: Frame) -> None:
     late: BarColumns | None = None
     if not is_whole and frame.bars is not None:
         base = frame.bars.take(frame.bars.interval_ns == frame.interval_ns)
-        is_late = corrections(frame)[base.row]
-        fresh, late = base.take(~is_late), base.take(is_late)
+        is_late = late_rows(frame, base.row)
+        fresh = base if is_late is None else base.take(~is_late)
+        late = None if is_late is None else base.take(is_late)
         grid.trade(fresh.symbol, fresh.ts_ns)
     told = np.isin(grid.ends[start:stop], frame.slice_ns[is_marked])
     if frame.expected < len(grid.ends) and frame.event == "rows":

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from schemas.records import Ints, Longs
 from sinks.native import Texts
 from sinks.rows import Pair, Rows
-from streams.latest import corrections
+from streams.finals import corrected, late_rows
 
 __all__ = ["Held", "Key", "Loader", "Places", "Said"]
 
@@ -61,9 +61,8 @@ class Places:
     rows had, which it keeps, and at the times of late rows, which it looks up. The first time of a
     shard is looked up, too, where this is not what it counted last.
 
-    A late row whose revision is above 0 takes the place of the row that it corrects: the one of its
-    symbol, time, source and sequence that has a lower revision. Where there is none, or where rows
-    without numbers do not tell which of several it is, it is one more row.
+    A late row whose revision is above 0 takes the place of the row that it corrects, where there is
+    one: see `streams.finals.corrected`.
 
     Parameters
     ----------
@@ -151,7 +150,7 @@ class _Groups:
         self._symbols, self._symbol = rows.symbols.values, rows.symbol[first]
         self._stretch, self._ts_ns = stretch[first], ts_ns[first]
         self._late, self._sources = rows.is_late(), sources
-        self._revision, self._sequence = rows.column("revision"), rows.sequence()
+        self._revision, self._sequence = rows.column("revision"), rows.column("sequence")
         self._has_late = np.logical_or.reduceat(self._late[order], self._start)
         self.count = np.zeros(len(first), np.int64)
         self.held: dict[int, Held] = {}
@@ -191,22 +190,17 @@ class _Groups:
         texts, source = self._sources.values, self._sources.index
         for row in rows.tolist():
             said = (texts[source[row]], int(self._sequence[row]), int(self._revision[row]))
-            place = _corrected(held, said) if revised[row] else len(held)
+            place = corrected(held, said) if revised[row] else len(held)
             held[place : place + 1] = [said]
             places[row] = place
-
-
-def _corrected(held: Held, said: Said) -> int:
-    """Return the place of the row that a correction corrects; behind the last where none is it."""
-    found = [at for at, one in enumerate(held) if one[:2] == said[:2] and one[2] < said[2]]
-    return found[0] if len(found) == 1 else len(held)
 
 
 def _fresh_times(pairs: Sequence[Pair]) -> list[int]:
     """Return the times of the first and of the last row that is no correction; none of none."""
     found: list[int] = []
     for frame, columns in pairs:
-        fresh = columns.ts_ns[~corrections(frame)[columns.row]]
+        late = late_rows(frame, columns.row)
+        fresh = columns.ts_ns if late is None else columns.ts_ns[~late]
         if len(fresh):
             found = [*found[:1], int(fresh[0]), int(fresh[-1])]
     return found

@@ -13,7 +13,7 @@ from schemas.records import Frame, Ints, Longs
 from sinks.native import Column, Texts, taken
 from sinks.store import Store
 from sinks.vocabulary import Vocabulary
-from streams.latest import corrections, numbers_of
+from streams.finals import corrections, known_ns
 
 __all__ = ["GENERATION_BITS", "Pair", "Rows", "Sessions", "by_symbol", "version_of"]
 
@@ -106,11 +106,9 @@ class Rows:
 
     def is_late(self) -> NDArray[np.bool_]:
         """Return which rows are corrections."""
-        return np.concatenate([corrections(frame)[group.row] for frame, group in self.pairs])
-
-    def sequence(self) -> Longs:
-        """Return the number that its source gave each row, of quotes and ticks; -1: none."""
-        return np.concatenate([numbers_of(group) for _, group in self.pairs])
+        return np.concatenate(
+            [corrections(f.slice_rows, f.slice_corrections)[g.row] for f, g in self.pairs]
+        )
 
     def sources(self, sources: Vocabulary) -> Texts:
         """Return the source of each row."""
@@ -136,8 +134,9 @@ class Rows:
 
     def known_ns(self) -> Longs:
         """Return the session clock at which each row was delivered."""
-        found: Longs = np.concatenate([_known_ns(f, g) for f, g in self.pairs])
-        return found
+        return np.concatenate(
+            [known_ns(f.slice_ns, f.slice_rows, g.row, len(g)) for f, g in self.pairs]
+        )
 
     def delivery(self) -> dict[str, Column]:
         """Return when and where each row was delivered: what keys the tables of what was known."""
@@ -166,8 +165,3 @@ def by_symbol(rows: Rows, symbols: Vocabulary, columns: dict[str, Column]) -> di
     """
     order = np.argsort(symbols.ranks()[rows.symbol], kind="stable")
     return {name: taken(column, order) for name, column in columns.items()}
-
-
-def _known_ns(frame: Frame, group: Any) -> Longs:
-    per_row: Longs = np.repeat(frame.slice_ns, frame.slice_rows)
-    return per_row if len(group) == frame.rows else per_row[group.row]

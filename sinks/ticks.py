@@ -55,8 +55,7 @@ class TickTables:
         values: dict[str, Column] = {
             "symbol": rows.symbols,
             "place": self._places.of(rows, sources),
-            **rows.values(*TICKS[self._kind]),
-            "sequence": rows.sequence(),
+            **rows.values(*TICKS[self._kind], "sequence"),
             "source": sources,
             "session": rows.sessions(sessions),
         }

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.records import Ints, Longs
-from streams.digest import KINDS, VALUES, Tape
+from streams.digest import KINDS, VALUES, Tape, counted
 from streams.finals import final_order, known_ns, late_rows, standing
 from streams.intervals import MINUTE_NS
 
@@ -148,6 +148,9 @@ class _Rows(NamedTuple):
 
     symbols: tuple[str, ...]
     symbol: Ints
+    sources: tuple[str, ...]
+    source: Ints
+    sequence: Longs
     ts_ns: Longs
     interval_ns: Longs
     revision: Ints
@@ -163,7 +166,7 @@ def _rows_of(batch: Tape, kind: str) -> Iterator[_Rows]:
         return
     size = len(columns)
     known = known_ns(batch.slice_ns, batch.slice_rows, columns.row, size)
-    late = late_rows(batch.slice_rows, batch.slice_corrections, columns.row, size)
+    late = late_rows(batch, columns.row)
     nought = np.zeros(size, np.int64)
     interval = columns.interval_ns if kind == "bars" else nought
     hashes = _mixed(np.full(size, _STEP), columns.ts_ns, interval)
@@ -175,6 +178,9 @@ def _rows_of(batch: Tape, kind: str) -> Iterator[_Rows]:
     yield _Rows(
         batch.symbols,
         columns.symbol,
+        batch.sources,
+        columns.source,
+        nought if kind == "bars" else columns.sequence,
         columns.ts_ns,
         interval,
         columns.revision,
@@ -185,13 +191,10 @@ def _rows_of(batch: Tape, kind: str) -> Iterator[_Rows]:
 
 
 def _cells(kind: str, parts: list[_Rows]) -> Cells:
-    names = sorted({part.symbols[i] for part in parts for i in np.unique(part.symbol).tolist()})
-    place = {name: at for at, name in enumerate(names)}
-    symbol = np.concatenate(
-        [np.array([place.get(n, -1) for n in p.symbols], np.int32)[p.symbol] for p in parts]
-    )
+    names, symbols = counted([(part.symbols, part.symbol) for part in parts])
+    symbol = np.concatenate(symbols)
     ts, interval, revision, late, known, hashes = (
-        np.concatenate(columns) for columns in zip(*(part[2:] for part in parts), strict=True)
+        np.concatenate(columns) for columns in zip(*(part[5:] for part in parts), strict=True)
     )
     minute = ts // MINUTE_NS
     first = int(minute.min())
@@ -202,7 +205,11 @@ def _cells(kind: str, parts: list[_Rows]) -> Cells:
     if kind == "bars":
         final = final_order(symbol, interval, ts, revision)
     else:
-        stands = standing(symbol, ts, revision, late)
+        stands = None
+        if late.any():
+            _, sources = counted([(part.sources, part.source) for part in parts])
+            sequence = np.concatenate([part.sequence for part in parts])
+            stands = standing((ts, symbol, np.concatenate(sources), sequence), revision, late)
         final = np.arange(len(ts)) if stands is None else stands
     # In the final state only which rows there are counts, as known also their order.
     sums = _sums(hashes[final], cell[final])

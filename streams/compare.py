@@ -18,6 +18,7 @@ from streams.certificate import Cells, Certificate, Certifier, Place
 from streams.client import Batch, SessionData, SessionStream
 from streams.digest import KINDS, VALUES, Digest
 from streams.errors import ConfigError
+from streams.finals import corrected
 from streams.intervals import MINUTE_NS
 from streams.settings import NAMESPACE, Settings
 
@@ -249,13 +250,20 @@ def _read(settings: Settings, name: str, run: str) -> _Side:
 
 
 class _Row(NamedTuple):
-    """A row of a place: key and values by name, in the order in which they are compared."""
+    """A row of a place: key and values by name, in the order in which they are compared.
+
+    ``said`` are source, sequence (-1: none) and revision.
+    """
 
     ts_ns: int
     values: Mapping[str, Value]
     is_late: bool
     known_ns: int
-    revision: int
+    said: tuple[str, int, int]
+
+    @property
+    def revision(self) -> int:
+        return self.said[2]
 
     @property
     def as_known(self) -> Mapping[str, Value]:
@@ -296,8 +304,10 @@ def _rows_at(settings: Settings, run: str, place: Place) -> list[_Row]:
             if place.kind == "ticks":
                 values["condition"] = (*columns.conditions, "")[columns.condition[at]]
             is_late = late is not None and bool(late[at])
-            times = (is_late, int(known[at]), int(columns.revision[at]))
-            found.append(_Row(int(columns.ts_ns[at]), values, *times))
+            sequence = -1 if place.kind == "bars" else int(columns.sequence[at])
+            source = batch.sources[columns.source[at]]
+            said = (source, sequence, int(columns.revision[at]))
+            found.append(_Row(int(columns.ts_ns[at]), values, is_late, int(known[at]), said))
     return found
 
 
@@ -343,14 +353,13 @@ def _final_bars(rows: Sequence[_Row]) -> dict[tuple[int, ...], list[_Row]]:
 
 
 def _final_points(rows: Sequence[_Row]) -> dict[tuple[int, ...], list[_Row]]:
-    """Return the quotes or ticks that stand by (ts,): see ``finals.standing``."""
+    """Return the quotes or ticks that stand by (ts,): see ``finals.corrected``."""
     found: dict[tuple[int, ...], list[_Row]] = {}
     for row in rows:
-        found.setdefault((row.ts_ns,), []).append(row)
-    for key, group in found.items():
-        firsts = sum(not row.is_late or not row.revision for row in group)
-        if firsts <= 1 and len({row.revision for row in group}) == len(group):
-            found[key] = [max(group, key=lambda row: row.revision)]
+        held = found.setdefault((row.ts_ns,), [])
+        is_revised = row.is_late and row.revision > 0
+        at = corrected([one.said for one in held], row.said) if is_revised else len(held)
+        held[at : at + 1] = [row]
     return found
 
 

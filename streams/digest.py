@@ -15,11 +15,11 @@ kind in it (``bars`` always, then ``quotes`` and ``ticks`` where there are any),
 
 ``final`` is over the final state. Of bars that is, of each (symbol, interval, ts), the row of the
 highest revision, of equal ones the later; sorted by ready time (``ts_ns + interval_ns``), interval,
-symbol. Of quotes and ticks it is the rows that ``finals.standing`` leaves, sorted by ``ts_ns``,
-symbol, then the values in the order above: with one symbol and time it tells which rows there are,
-not in which order they came. ``as_known`` is over the rows as delivered, in the global order of the
-tape, and takes two more columns at the end: the known time (``slice_ns`` of the row's slice) int64
-and ``revision`` int32.
+symbol. Of quotes and ticks it is all rows but those that a later one corrects
+(``finals.corrected``), sorted by ``ts_ns``, symbol, then the values in the order above: with one
+symbol and time it tells which rows there are, not in which order they came. ``as_known`` is over
+the rows as delivered, in the global order of the tape, and takes two more columns at the end: the
+known time (``slice_ns`` of the row's slice) int64 and ``revision`` int32.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from schemas.records import BarColumns, Ints, Longs, QuoteColumns, TickColumns
 from streams.finals import final_order, known_ns, late_rows, point_order, standing
 
-__all__ = ["KINDS", "VALUES", "Digest", "Tape"]
+__all__ = ["KINDS", "VALUES", "Digest", "Tape", "counted"]
 
 KINDS = ("bars", "quotes", "ticks")
 """The kinds that a digest is over, in its order."""
@@ -73,6 +73,11 @@ class Tape(Protocol):
         ...
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """Names the source column counts in."""
+        ...
+
+    @property
     def slice_ns(self) -> Longs:
         """Ready time of each slice."""
         ...
@@ -105,6 +110,7 @@ class Tape(Protocol):
 
 class _Chunk(NamedTuple):
     symbols: tuple[str, ...]
+    sources: tuple[str, ...]
     rows: Any
     known_ns: Longs
     late: NDArray[np.bool_] | None
@@ -153,11 +159,8 @@ class Digest:
             if rows is None or not len(rows):
                 continue
             known = known_ns(batch.slice_ns, batch.slice_rows, rows.row, len(rows))
-            late = None
-            if kind != "bars":
-                corrections = batch.slice_corrections
-                late = late_rows(batch.slice_rows, corrections, rows.row, len(rows))
-            chunks.append(_Chunk(batch.symbols, rows, known, late))
+            late = None if kind == "bars" else late_rows(batch, rows.row)
+            chunks.append(_Chunk(batch.symbols, batch.sources, rows, known, late))
             self.counts[kind] += len(rows)
         if batch.event == "close":
             self._close()
@@ -224,7 +227,7 @@ def _take_points(session: str, kind: str, chunks: Sequence[_Chunk], final: Any, 
     known.update(_text(texts) if kind == "ticks" else b"")
     for column in (*columns, [chunk.known_ns for chunk in chunks], revision):
         _update(known, column)
-    columns = _final_points(columns, revision, [chunk.late for chunk in chunks])
+    columns = _final_points(columns, chunks)
     final.update(head)
     if kind == "ticks":
         used = np.unique(np.concatenate(columns[-1]))
@@ -238,11 +241,10 @@ def _take_points(session: str, kind: str, chunks: Sequence[_Chunk], final: Any, 
         _update(final, column)
 
 
-def _final_points(
-    columns: list[_Column], revision: _Column, late: Sequence[NDArray[np.bool_] | None]
-) -> list[_Column]:
+def _final_points(columns: list[_Column], chunks: Sequence[_Chunk]) -> list[_Column]:
     """Return the columns (symbol, ts, values) of the rows that stand, in their order."""
-    if all(part is None for part in late):
+    has_late = any(chunk.late is not None for chunk in chunks)
+    if not has_late:
         orders = _orders(columns)
         if orders is not None:
             return [
@@ -250,15 +252,24 @@ def _final_points(
                 for column in columns
             ]
     whole = [np.concatenate(column) for column in columns]
-    is_late = [
-        np.zeros(len(symbol), np.bool_) if part is None else part
-        for part, symbol in zip(late, columns[0], strict=True)
-    ]
-    stands = standing(whole[0], whole[1], np.concatenate(revision), np.concatenate(is_late))
+    stands = _standing(whole[0], whole[1], chunks) if has_late else None
     if stands is not None:
         whole = [column[stands] for column in whole]
     order = point_order(whole[0], whole[1], whole[2:])
     return [[column if order is None else column[order]] for column in whole]
+
+
+def _standing(
+    symbol: NDArray[Any], ts_ns: NDArray[Any], chunks: Sequence[_Chunk]
+) -> NDArray[np.intp] | None:
+    late = [
+        np.zeros(len(chunk.rows), np.bool_) if chunk.late is None else chunk.late
+        for chunk in chunks
+    ]
+    _, source = counted([(chunk.sources, chunk.rows.source) for chunk in chunks])
+    sequence, revision = _of(chunks, "sequence"), _of(chunks, "revision")
+    keys = (ts_ns, symbol, np.concatenate(source), np.concatenate(sequence))
+    return standing(keys, np.concatenate(revision), np.concatenate(late))
 
 
 def _orders(columns: Sequence[_Column]) -> list[NDArray[np.intp] | None] | None:
@@ -294,7 +305,7 @@ def _update(running: Any, column: _Column) -> None:
 
 def _renumbered(chunks: Sequence[_Chunk]) -> tuple[list[str], _Column]:
     """Return the names that have rows, sorted, and the symbol column that counts in them."""
-    return _counted([(chunk.symbols, chunk.rows.symbol) for chunk in chunks])
+    return counted([(chunk.symbols, chunk.rows.symbol) for chunk in chunks])
 
 
 def _conditions(chunks: Sequence[_Chunk]) -> tuple[list[str], _Column]:
@@ -305,13 +316,13 @@ def _conditions(chunks: Sequence[_Chunk]) -> tuple[list[str], _Column]:
         texts, condition = chunk.rows.conditions, chunk.rows.condition
         place = np.where(condition < 0, np.int32(len(texts)), condition)
         parts.append(((*texts, ""), place))
-    names, columns = _counted(parts)
+    names, columns = counted(parts)
     if "" not in names:
         return names, columns
     return names[1:], [column - np.int32(1) for column in columns]
 
 
-def _counted(parts: Sequence[tuple[tuple[str, ...], Ints]]) -> tuple[list[str], _Column]:
+def counted(parts: Sequence[tuple[tuple[str, ...], Ints]]) -> tuple[list[str], _Column]:
     """Return the names that columns of places in them have, sorted; columns that count in those."""
     used: dict[tuple[str, ...], NDArray[np.intp]] = {}
     for names, column in parts:

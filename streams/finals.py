@@ -1,21 +1,40 @@
 """Which rows of a session stand in the end, and in which order: pure, whole columns at a time.
 
 Of bars there is one per (symbol, interval, ts). Of quotes and ticks there may be many with one
-symbol and time, and a frame does not number them: so which of them a revision corrects can be told
-only where there is one. See `standing`.
+symbol and time: which of them a late row corrects is for `corrected` to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.records import Ints, Longs
 
-__all__ = ["final_order", "known_ns", "late_rows", "point_order", "standing"]
+__all__ = [
+    "corrected",
+    "corrections",
+    "final_order",
+    "known_ns",
+    "late_rows",
+    "point_order",
+    "standing",
+]
+
+
+class _Sliced(Protocol):
+    @property
+    def slice_rows(self) -> Ints:
+        """Rows of each slice."""
+        ...
+
+    @property
+    def slice_corrections(self) -> Ints:
+        """Corrections of each slice."""
+        ...
 
 
 def known_ns(slice_ns: Longs, slice_rows: Ints, row: Ints, rows: int) -> Longs:
@@ -24,16 +43,19 @@ def known_ns(slice_ns: Longs, slice_rows: Ints, row: Ints, rows: int) -> Longs:
     return known if len(known) == rows else known[row]
 
 
-def late_rows(
-    slice_rows: Ints, slice_corrections: Ints, row: Ints, rows: int
-) -> NDArray[np.bool_] | None:
-    """Return which rows at places ``row`` of a batch are corrections, shape (rows,); None: none."""
-    if not slice_corrections.any():
+def corrections(slice_rows: Ints, slice_corrections: Ints) -> NDArray[np.bool_]:
+    """Return which rows of slices are corrections, the first ones of each; shape (rows,)."""
+    ends = np.cumsum(slice_rows) - slice_rows + slice_corrections
+    late: NDArray[np.bool_] = np.arange(int(slice_rows.sum())) < np.repeat(ends, slice_rows)
+    return late
+
+
+def late_rows(tape: _Sliced, row: Ints) -> NDArray[np.bool_] | None:
+    """Return which rows at places ``row`` of a frame or batch are corrections; None: none is."""
+    if not tape.slice_corrections.any():
         return None
-    starts = np.cumsum(slice_rows) - slice_rows
-    places = np.arange(int(slice_rows.sum())) - np.repeat(starts, slice_rows)
-    late = places < np.repeat(slice_corrections, slice_rows)
-    return late if len(late) == rows else late[row]
+    late = corrections(tape.slice_rows, tape.slice_corrections)
+    return late if len(late) == len(row) else late[row]
 
 
 def final_order(
@@ -54,40 +76,68 @@ def final_order(
     return order[is_last]
 
 
-def standing(
-    symbol: NDArray[Any], ts_ns: Longs, revision: Ints, late: NDArray[np.bool_] | None
-) -> NDArray[np.intp] | None:
-    """Return the places of the quotes or ticks that stand in the end, ascending; None: all do.
+def corrected(held: Sequence[tuple[object, int, int]], said: tuple[object, int, int]) -> int:
+    """Return the place of the row that a late one with a revision above 0 takes the place of.
 
-    A first delivery is a row that came in time, or late with revision 0. Where at most one row of a
-    (symbol, ts) is one, and no two have the same revision, they are one row and its revisions: the
-    highest stands. Else nothing tells which row was revised, and all of them stand. So it does not
-    depend on the order of delivery.
+    It is the one row of its symbol, time, source and sequence that has a lower revision. Where
+    there is none, or where rows without numbers do not tell which of several it is, it is one more
+    row: a guess would hide a trade that was. Then it is the place behind the last.
 
     Parameters
     ----------
-    symbol, ts_ns, revision
-        Of the rows of one kind and session, shape (rows,).
+    held
+        Source, sequence (-1: none) and revision of what is out of its symbol and time.
+    said
+        Those of the late row.
+    """
+    found = [at for at, one in enumerate(held) if one[:2] == said[:2] and one[2] < said[2]]
+    return found[0] if len(found) == 1 else len(held)
+
+
+def standing(
+    keys: Sequence[NDArray[Any]], revision: Ints, late: NDArray[np.bool_] | None
+) -> NDArray[np.intp] | None:
+    """Return the places of the quotes or ticks that stand in the end; None: all do.
+
+    They are in the order of delivery, but for a correction: it stands where the row stood that it
+    corrects, see `corrected`.
+
+    Parameters
+    ----------
+    keys
+        Time, symbol, source and sequence of the rows of one kind and session, each of shape
+        (rows,), in the order of the tape.
+    revision
+        Their revisions, shape (rows,).
     late
         Which of them are corrections, shape (rows,); None: none.
     """
     if late is None:
         return None
-    revised = np.flatnonzero(late & (revision > 0))
-    if not len(revised):
+    revised = late & (revision > 0)
+    if not revised.any():
         return None
-    some = np.flatnonzero(np.isin(ts_ns, ts_ns[revised]))
-    some = some[np.lexsort((revision[some], ts_ns[some], symbol[some]))]
-    same = (np.diff(symbol[some]) == 0) & (np.diff(ts_ns[some]) == 0)
-    group = np.concatenate(([0], np.cumsum(~same)))
-    is_first = ~late[some] | (revision[some] == 0)
-    is_one = np.bincount(group, is_first) <= 1
-    is_twice = same & (np.diff(revision[some]) == 0)
-    is_one[group[1:][is_twice]] = False
-    stands = np.ones(len(ts_ns), np.bool_)
-    # The next of the group has a higher revision.
-    stands[some[:-1][same & is_one[group[:-1]]]] = False
-    return np.flatnonzero(stands)
+    some = np.flatnonzero(np.isin(keys[0], keys[0][revised]))
+    some = some[np.lexsort([key[some] for key in keys])]  # stable: the order of delivery stays
+    begins = np.ones(len(some), np.bool_)
+    begins[1:] = np.logical_or.reduce([np.diff(key[some]) != 0 for key in keys])
+    starts = np.flatnonzero(begins)
+    has_revised = np.logical_or.reduceat(revised[some], starts)
+    stands, is_own = np.arange(len(late)), np.ones(len(late), np.bool_)
+    stops = np.append(starts[1:], len(some))
+    for start, stop in zip(starts[has_revised], stops[has_revised], strict=True):
+        places: list[int] = []  # of the rows that are out, where they stand
+        said: list[tuple[object, int, int]] = []
+        for row in some[start:stop].tolist():
+            one = (None, 0, int(revision[row]))  # they have one source and sequence
+            place = corrected(said, one) if revised[row] else len(said)
+            if place < len(said):
+                stands[places[place]] = row
+                is_own[row] = False
+            else:
+                places.append(row)
+            said[place : place + 1] = [one]
+    return stands[is_own]
 
 
 def point_order(

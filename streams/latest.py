@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import Frame, Longs, QuoteColumns, TickColumns
+from schemas.records import Longs, QuoteColumns, TickColumns
 
-__all__ = ["Latest", "corrections", "numbers_of"]
+__all__ = ["Latest"]
 
 _NEVER = np.iinfo(np.int64).min
 
@@ -80,10 +80,10 @@ class Latest:
         chosen = last[symbols]
         for name, column in self.columns.items():
             column[symbols] = getattr(rows, name)[chosen]
-        self._number[symbols] = numbers_of(rows)[chosen]
+        self._number[symbols] = rows.sequence[chosen]
 
     def _put_late(self, rows: QuoteColumns | TickColumns, at: NDArray[np.intp]) -> None:
-        symbol, ts_ns, number = rows.symbol[at], rows.ts_ns[at], numbers_of(rows)[at]
+        symbol, ts_ns, number = rows.symbol[at], rows.ts_ns[at], rows.sequence[at]
         known_ns = self.columns["ts_ns"][symbol]
         is_latest = (ts_ns > known_ns) | ((ts_ns == known_ns) & (number >= self._number[symbol]))
         order = np.lexsort((number[is_latest], ts_ns[is_latest]))
@@ -103,17 +103,3 @@ class Latest:
         if self.columns["ts_ns"][symbol] == _NEVER:
             return None
         return {name: column[symbol].item() for name, column in self.columns.items()}
-
-
-def corrections(frame: Frame) -> NDArray[np.bool_]:
-    """Return which rows of a frame are corrections, the first ones of their slices; (rows,)."""
-    begins = np.cumsum(frame.slice_rows) - frame.slice_rows
-    ends = np.repeat(begins + frame.slice_corrections, frame.slice_rows)
-    late: NDArray[np.bool_] = np.arange(frame.rows) < ends
-    return late
-
-
-def numbers_of(rows: QuoteColumns | TickColumns) -> Longs:
-    """Return the number that its source gave each row, shape (rows,); -1 where it gave none."""
-    found: Longs = getattr(rows, "sequence", np.broadcast_to(np.int64(-1), len(rows)))
-    return found

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from schemas.records import BarColumns, Floats, Frame, Ints, Longs, Minutes
 from streams.coverage import Status
-from streams.latest import Latest, corrections
+from streams.finals import corrections
+from streams.latest import Latest
 from streams.merge import concatenate, merge_bars
 from streams.newcomers import of_symbols
 
@@ -102,7 +103,8 @@ class SessionState:
             changed[self._take(frame.minutes)] = True
         if not frame.rows:
             return changed
-        known_ns, late = np.repeat(frame.slice_ns, frame.slice_rows), corrections(frame)
+        known_ns = np.repeat(frame.slice_ns, frame.slice_rows)
+        late = corrections(frame.slice_rows, frame.slice_corrections)
         for latest, rows in ((self.quotes, frame.quotes), (self.ticks, frame.ticks)):
             if rows is None:
                 continue

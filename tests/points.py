@@ -20,7 +20,10 @@ _ORDER = ("ticks", "quotes", "bars")
 
 @dataclass(frozen=True)
 class Point:
-    """A quote (four values) or a tick (two), and the slice in which it comes out."""
+    """A quote (four values) or a tick (two), and the slice in which it comes out.
+
+    ``sequence`` orders those of one time; ``number`` is what its source gave it.
+    """
 
     known_ns: int
     symbol: str
@@ -28,6 +31,7 @@ class Point:
     values: tuple[float, ...]
     sequence: int = 0
     revision: int = 0
+    number: int = -1
     is_late: bool = False
     condition: str = ""
     source: str = "hand"
@@ -113,6 +117,7 @@ def _columns(
         "ts_ns": np.array([row.ts_ns for row in rows], np.int64),
         "source": _ints([sources.index(row.source) for row in rows]),
         "revision": _ints([row.revision for row in rows]),
+        "sequence": np.array([row.number for row in rows], np.int64),
     }
     if kind == "quotes":
         bid, bid_size, ask, ask_size = values
@@ -161,6 +166,7 @@ def busy_days(draw: st.DrawFn, most: int = 2, *, late: bool = True) -> list[Day]
                     values=tuple(values * 2 if is_quote else values),
                     sequence=sequence,
                     revision=draw(st.integers(0, 2)) if is_late else 0,
+                    number=draw(st.sampled_from((-1, -1, 0, 1))),
                     is_late=is_late,
                     condition="" if is_quote else draw(st.sampled_from(("", "A", "B"))),
                     source=draw(st.sampled_from(("hand", "other"))),

@@ -239,7 +239,7 @@ class Batch:
         columns = getattr(self, kind)
         if columns is None:
             return None
-        return late_rows(self.slice_rows, self.slice_corrections, columns.row, len(columns))
+        return late_rows(self, columns.row)
 
     def slices(self) -> Iterator[Slice]:
         """Give its slices in order."""

@@ -194,7 +194,7 @@ def _order(
         ready = ts + whole["interval_ns"]
         return stands[np.lexsort((symbol[stands], length[stands], ready[stands]))]
     late = np.concatenate([_late(batch, kind) for batch in batches])
-    found = standing(symbol, ts, revision, late)
+    found = standing((ts, symbol, whole["source"], whole["sequence"]), revision, late)
     places = np.arange(len(ts)) if found is None else found
     keys = (whole["source"][places], symbol[places], ts[places])
     return places[np.lexsort(keys)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from schemas import Frame
 from schemas.records import Ints, TickColumns
 from streams.client.batch import KINDS, MARKS, DerivedBars
+from streams.finals import corrections
 
 __all__ = ["Piece", "merged"]
 
@@ -135,9 +136,7 @@ def _part(
     slice_of = np.repeat(places, in_slice)
     fresh = None
     if late:
-        starts = np.repeat(np.cumsum(in_slice) - in_slice, in_slice)
-        corrections = frame.slice_corrections[piece.start : piece.end]
-        fresh = np.arange(total) - starts >= np.repeat(corrections, in_slice)
+        fresh = ~corrections(in_slice, frame.slice_corrections[piece.start : piece.end])
     if len(columns) < total:
         at = columns.row - first
         slice_of, fresh = slice_of[at], None if fresh is None else fresh[at]

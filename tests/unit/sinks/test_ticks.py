@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,17 +16,15 @@ from sinks.clickhouse import ClickHouseSink
 from sinks.expiry import expire
 from sinks.history import open_history
 from sinks.owner import FolderOwner
-from sinks.places import Held, Key, Places, Said
-from sinks.rows import Pair, Rows
+from sinks.places import Places
 from sinks.store import Store
-from sinks.vocabulary import Vocabulary
 from streams.errors import ConfigError
 from streams.positions import Delivered
 from streams.settings import Settings
 from tests.unit.sinks.frames import DAY_NS, FIRST_OPEN_NS, Tape, label
 from tests.unit.sinks.ticking import (
-    SOURCES,
     VALUES,
+    Kept,
     Slice,
     Stored,
     Told,
@@ -47,47 +44,6 @@ def tick(symbol: int, at: int, value: float = 1.0, revision: int = 0, **more: in
 
 def quote(symbol: int, at: int, value: float = 1.0, revision: int = 0) -> Told:
     return Told("quotes", symbol, at, value, revision)
-
-
-@dataclass
-class Kept:
-    """What was stored, row by row, as the tables of what was known keep it."""
-
-    rows: dict[tuple[str, int, int], tuple[Key, int, Said]] = field(default_factory=dict)
-    looks: int = 0
-
-    def load(self, run: str, shard: int, before: int, keys: Sequence[Key]) -> Mapping[Key, Held]:
-        self.looks += 1
-        found: dict[Key, dict[int, Said]] = {}
-        for (of, at, number), (key, place, said) in sorted(self.rows.items()):
-            if (of, at) == (run, shard) and number < before and key in keys:
-                found.setdefault(key, {})[place] = said
-        return {key: [held[place] for place in sorted(held)] for key, held in found.items()}
-
-    def take(self, places: Places, frames: Sequence[Delivered]) -> None:
-        """Count the ticks of a batch, and store them."""
-        pairs: list[Pair] = [(d.frame, d.frame.ticks) for d in frames if d.frame.ticks is not None]
-        if not pairs:
-            return
-        rows = Rows(pairs, Vocabulary())
-        sources = Vocabulary()
-        counted = places.of(rows, rows.sources(sources)).tolist()
-        for (frame, columns), start in zip(pairs, starts(pairs), strict=True):
-            for i, row in enumerate(columns.row.tolist()):
-                key = (frame.symbols[columns.symbol[i]], int(columns.ts_ns[i]))
-                said = (
-                    *(SOURCES[columns.source[i]], int(columns.sequence[i])),
-                    int(columns.revision[i]),
-                )
-                at = (frame.run, frame.shard, frame.first_row + row)
-                kept = (key, counted[start + i], said)
-                assert self.rows.get(at, kept) == kept
-                self.rows[at] = kept
-
-
-def starts(pairs: Sequence[Pair]) -> list[int]:
-    sizes = [len(columns) for _, columns in pairs]
-    return [sum(sizes[:number]) for number in range(len(sizes))]
 
 
 @st.composite

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from schemas import Frame
+from schemas import Frame, QuoteColumns, TickColumns
+from sinks.places import Held, Key, Places, Said
+from sinks.rows import Pair, Rows
+from sinks.vocabulary import Vocabulary
 from streams.positions import Delivered
-from tests.numbered import NumberedQuotes, NumberedTicks
 from tests.unit.sinks.frames import DAY_NS, FIRST_OPEN_NS, Tape, label
 
 CONDITIONS = ("@", "@ I")
@@ -108,10 +110,10 @@ def _columns(told: Sequence[Told], kind: str) -> Any:
         **{n: np.array([v[i] for v in values], np.float64) for i, n in enumerate(VALUES[kind])},
     }
     if kind == "quotes":
-        return NumberedQuotes(**shared)
+        return QuoteColumns(**shared)
     condition = _ints([row.condition for _, row in mine])
     conditions = CONDITIONS if (condition >= 0).any() else ()
-    return NumberedTicks(**shared, condition=condition, conditions=conditions)
+    return TickColumns(**shared, condition=condition, conditions=conditions)
 
 
 def rows_of(frames: Sequence[Delivered], kind: str) -> Iterator[tuple[Frame, int, int, Stored]]:
@@ -159,3 +161,51 @@ def final_of(frames: Sequence[Delivered], kind: str) -> list[Stored]:
     """Return the final state: of each (symbol, ts_ns, place) the last one, in that order."""
     last = {(r.symbol, r.ts_ns, r.place): r for _, _, _, r in rows_of(frames, kind)}
     return [last[key] for key in sorted(last)]
+
+
+@dataclass
+class Kept:
+    """What was stored, row by row, as the tables of what was known keep it."""
+
+    kind: Literal["quotes", "ticks"] = "ticks"
+    rows: dict[tuple[str, int, int], tuple[Key, int, Said]] = field(default_factory=dict)
+    looks: int = 0
+
+    def load(self, run: str, shard: int, before: int, keys: Sequence[Key]) -> Mapping[Key, Held]:
+        self.looks += 1
+        found: dict[Key, dict[int, Said]] = {}
+        for (of, at, number), (key, place, said) in sorted(self.rows.items()):
+            if (of, at) == (run, shard) and number < before and key in keys:
+                found.setdefault(key, {})[place] = said
+        return {key: [held[place] for place in sorted(held)] for key, held in found.items()}
+
+    def final(self) -> dict[tuple[Key, int], tuple[str, int, int]]:
+        """Return which row (run, shard, number) stands at each place of a symbol and time."""
+        return {(key, place): at for at, (key, place, _) in sorted(self.rows.items())}
+
+    def take(self, places: Places, frames: Sequence[Delivered]) -> None:
+        """Count the rows of a batch, and store them."""
+        pairs: list[Pair] = [
+            (d.frame, columns) for d in frames if (columns := getattr(d.frame, self.kind))
+        ]
+        if not pairs:
+            return
+        rows = Rows(pairs, Vocabulary())
+        sources = Vocabulary()
+        counted = places.of(rows, rows.sources(sources)).tolist()
+        for (frame, columns), start in zip(pairs, starts(pairs), strict=True):
+            for i, row in enumerate(columns.row.tolist()):
+                key = (frame.symbols[columns.symbol[i]], int(columns.ts_ns[i]))
+                said = (
+                    *(frame.sources[columns.source[i]], int(columns.sequence[i])),
+                    int(columns.revision[i]),
+                )
+                at = (frame.run, frame.shard, frame.first_row + row)
+                kept = (key, counted[start + i], said)
+                assert self.rows.get(at, kept) == kept
+                self.rows[at] = kept
+
+
+def starts(pairs: Sequence[Pair]) -> list[int]:
+    sizes = [len(columns) for _, columns in pairs]
+    return [sum(sizes[:number]) for number in range(len(sizes))]

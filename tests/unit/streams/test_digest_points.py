@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -34,16 +32,19 @@ def digests(days: Sequence[Day], shards: int = 1, cuts: Sequence[int] = ()) -> t
     return found.final(), found.as_known()
 
 
+def same(point: Point) -> tuple[Any, ...]:
+    """Return what a row and its corrections have in common."""
+    return (point.kind, point.symbol, point.ts_ns, point.source, point.number)
+
+
 def standing_by_hand(points: Sequence[Point]) -> list[Point]:
     found: list[Point] = []
-    by_key = sorted(points, key=lambda p: (p.symbol, p.ts_ns))
-    for _, group in groupby(by_key, key=lambda p: (p.symbol, p.ts_ns)):
-        rows = [*group]
-        firsts = [p for p in rows if not p.is_late or p.revision == 0]
-        revisions = Counter(p.revision for p in rows)
-        if len(firsts) <= 1 and max(revisions.values()) == 1:
-            rows = [max(rows, key=lambda p: p.revision)]
-        found += rows
+    for one in points:
+        before = [p for p in found if same(p) == same(one) and p.revision < one.revision]
+        if one.is_late and one.revision and len(before) == 1:
+            found[found.index(before[0])] = one
+        else:
+            found.append(one)
     return found
 
 
@@ -126,9 +127,11 @@ def test_the_final_state_does_not_depend_on_when_rows_came(days: list[Day], seed
     if not isinstance(day, Busy):
         return
     rng = np.random.default_rng(seed)
+    # A correction comes behind what it corrects, on any tape.
+    corrected = {same(one) for one in day.points if one.revision}
     rows = []
     for one in day.points:
-        if one.revision or one.ts_ns >= day.close_ns:
+        if same(one) in corrected or one.ts_ns >= day.close_ns:
             rows.append(one)
             continue
         known_ns = int(one.ts_ns + rng.integers(0, 3) * 15_000_000_000)
@@ -172,7 +175,18 @@ def test_one_revised_row_equals_the_right_one_at_once() -> None:
     assert digests([busy(DAY, [wrong, mended])])[1] != digests([busy(DAY, [A])])[1]
 
 
-def test_where_two_stand_nothing_tells_which_was_revised() -> None:
+def test_the_number_tells_which_of_several_was_revised() -> None:
+    numbered = [replace(A, number=0), replace(A, values=(9.0, 1.0), sequence=1, number=1)]
+    mended = replace(A, known_ns=A.known_ns + 7, is_late=True, revision=1, values=(8.0, 1.0))
+    right = replace(numbered[1], values=(8.0, 1.0))
+    found, _ = digests([busy(DAY, [*numbered, replace(mended, number=1)])])
+    assert found == digests([busy(DAY, [numbered[0], right])])[0]
+    three = [*numbered, replace(right, sequence=2, number=2)]
+    of_another = replace(mended, number=1, source="other")
+    assert digests([busy(DAY, [*numbered, of_another])])[0] == digests([busy(DAY, three)])[0]
+
+
+def test_where_two_stand_without_numbers_nothing_tells_which_was_revised() -> None:
     two = [A, replace(A, values=(9.0, 1.0), sequence=1)]
     mended = replace(A, known_ns=A.known_ns + 7, is_late=True, revision=1, values=(8.0, 1.0))
     three = [*two, replace(A, values=(8.0, 1.0), sequence=2)]
@@ -186,16 +200,19 @@ def test_counts_are_by_kind() -> None:
 
 
 def test_rows_that_stand() -> None:
-    def of(*rows: tuple[int, int, int, bool]) -> Any:
+    def of(*rows: tuple[int, int, int, bool], sequence: Sequence[int] = ()) -> Any:
         symbol, ts_ns, revision, late = (np.array(column) for column in zip(*rows, strict=True))
-        found = standing(symbol, ts_ns, revision, late)
+        numbers = np.array(sequence or [-1] * len(rows))
+        found = standing((ts_ns, symbol, np.zeros(len(rows)), numbers), revision, late)
         return None if found is None else found.tolist()
 
-    assert standing(np.zeros(1), np.zeros(1, np.int64), np.ones(1, np.int32), None) is None
+    assert standing([np.zeros(1)] * 4, np.ones(1, np.int32), None) is None
     assert of((0, 1, 0, False), (0, 1, 0, True)) is None
     assert of((0, 1, 0, False), (0, 1, 1, True)) == [1]
-    assert of((0, 1, 2, True), (0, 1, 0, False), (1, 1, 0, False), (0, 1, 1, True)) == [0, 2]
+    assert of((0, 1, 0, False), (1, 1, 0, False), (0, 1, 1, True), (0, 1, 2, True)) == [3, 1]
     assert of((0, 1, 0, False), (0, 1, 0, False), (0, 1, 1, True)) == [0, 1, 2]
+    assert of((0, 1, 0, False), (0, 1, 0, False), (0, 1, 1, True), sequence=(0, 1, 1)) == [0, 2]
+    assert of((0, 1, 0, False), (0, 1, 1, True), sequence=(0, 1)) == [0, 1]
     assert of((0, 1, 1, True), (0, 1, 1, True)) == [0, 1]
     assert of((0, 1, 1, True), (0, 2, 1, True), (1, 1, 3, False)) == [0, 1, 2]
 

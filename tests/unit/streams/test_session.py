@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import BarColumns, Frame, Minutes
+from schemas import BarColumns, Frame, Minutes, QuoteColumns, TickColumns
 from streams.coverage import Status
 from streams.intervals import MINUTE_NS
 from streams.latest import Latest
 from streams.session import SessionState
-from tests.numbered import NumberedQuotes, NumberedTicks
 
 SYMBOLS = ("AA", "BB", "CC", "DD")
 OPEN_NS = 1_700_000_040 * 1_000_000_000
@@ -135,8 +134,8 @@ def latest_columns(rows: Sequence[Row], kind: str, interval_ns: int) -> Any:
         },
     }
     if kind == "quote":
-        return NumberedQuotes(**columns)
-    return NumberedTicks(**columns, condition=ints(-1 for _ in mine))
+        return QuoteColumns(**columns)
+    return TickColumns(**columns, condition=ints(-1 for _ in mine))
 
 
 def ints(values: Iterable[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
