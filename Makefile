@@ -13,7 +13,7 @@ COVERAGE_MIN := 95
 PURE := $(wildcard $(addprefix streams/,$(addsuffix .py,merge digest finals certificate frames mixed pile kinds buffer plan \
     inbox tape shard session live watermark \
     sessions release opening joiner ledger ledgers coverage gaps minute_bars derived derived_session derived_frames \
-    deriver days history latest conditions tick_bars)))
+    deriver days history latest conditions tick_bars rerun)))
 # More arguments for pytest, e.g. make unit ARGS='-k merge -x'
 ARGS ?=
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from schemas.records import Ints, Longs
 
-__all__ = ["final_order", "known_ns", "late_rows", "point_order", "standing"]
+__all__ = ["final_order", "known_ns", "known_order", "late_rows", "point_order", "standing"]
 
 
 def known_ns(slice_ns: Longs, slice_rows: Ints, row: Ints, rows: int) -> Longs:
@@ -34,6 +34,18 @@ def late_rows(
     places = np.arange(int(slice_rows.sum())) - np.repeat(starts, slice_rows)
     late = places < np.repeat(slice_corrections, slice_rows)
     return late if len(late) == rows else late[row]
+
+
+def known_order(
+    known: Longs, ready: Longs, interval_ns: Longs, symbol: NDArray[Any]
+) -> NDArray[np.intp]:
+    """Return the order of rows as delivered: by known time, ready time, interval, symbol.
+
+    That is the order of the tape, but where corrections come behind a slice whose clock stands:
+    which shard's come first is then for the moment to say. Rows of one symbol, which come from one
+    shard, stay as they came.
+    """
+    return np.lexsort((symbol, interval_ns, ready, known))
 
 
 def final_order(
