@@ -31,7 +31,7 @@ from streams.rerun import Rerun, is_due, start_before
 from streams.settings import Settings
 from streams.topics import Topics
 
-__all__ = ["Player"]
+__all__ = ["Lane", "Player"]
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Player:
         self._error: Exception | None = None
         self._stopped = threading.Event()
         self._wake = threading.Event()
-        self._lanes: list[_Lane] = []
+        self._lanes: list[Lane] = []
         self._control = ControlReader(settings, self._hear, self._fail)
         self._thread = threading.Thread(target=self._work, name="player", daemon=True)
 
@@ -139,7 +139,7 @@ class Player:
         for shard in self._kept.begins:
             reader = held.enter_context(FrameReader(self._origin, shards=(shard,)))
             writer = FrameWriter(self._settings, shard)
-            lane = _Lane(self._kept, shard, reader, writer, passed.at)
+            lane = Lane(self._kept, shard, reader, writer, passed.at)
             self._lanes.append(lane)
             lane.take_over(self._run, Topics(self._settings.namespace).raw)
         lanes = list(self._lanes)
@@ -185,17 +185,41 @@ class _Passed:
         return {shard: min(one[shard] or -1 for one in found) for shard in range(self._shards)}
 
 
-class _Lane:
-    """One shard of the run: what is read, and what is due of it written."""
+class Lane:
+    """One shard of a run: reads what is kept of it, and writes what is due.
+
+    Parameters
+    ----------
+    kept
+        The run.
+    shard
+        Number of the shard.
+    reader, writer
+        Read the shard of the one tape, and write that of the other.
+    passed_at
+        Returns the least offset of the tape that is written which some groups have committed.
+
+    Attributes
+    ----------
+    is_over
+        Whether the run has ended on this shard.
+    began_at
+        Offset of its first frame on the tape that is written; -1 before it.
+    """
 
     def __init__(
-        self, kept: KeptRun, shard: int, reader: FrameReader, writer: FrameWriter, passed: PassedAt
+        self,
+        kept: KeptRun,
+        shard: int,
+        reader: FrameReader,
+        writer: FrameWriter,
+        passed_at: PassedAt,
     ) -> None:
         self.shard = shard
         self.writer = writer
         self.is_over = False
         self.began_at = -1
-        self._kept, self._reader, self._passed_at = kept, reader, passed
+        self._kept, self._reader, self._passed_at = kept, reader, passed_at
         self._pending: deque[Frame] = deque()
         self._is_read = False
         self._plan: Plan | None = None
