@@ -213,12 +213,13 @@ def _take_bars(session: str, chunks: Sequence[_Chunk], final: Any, known: Any) -
         for column in (*columns, known_time, revision):
             _update(known, column)
     else:
-        whole = [np.concatenate(column) for column in (*columns, known_time, revision)]
-        order = known_order(whole[-2], whole[2] + whole[1], whole[1], whole[0])
-        for part in whole:
+        *whole, times, revisions = map(np.concatenate, (*columns, known_time, revision))
+        symbols, intervals, starts = whole[:3]
+        order = known_order(times, starts + intervals, intervals, symbols)
+        for part in (*whole, times, revisions):
             _update(known, [part[order]])
-        order = final_order(*whole[:3], whole[-1])
-        columns = [[part[order]] for part in whole[:-2]]
+        order = final_order(symbols, intervals, starts, revisions)
+        columns = [[part[order]] for part in whole]
     for column in columns:
         _update(final, column)
 

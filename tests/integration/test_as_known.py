@@ -25,8 +25,15 @@ SPEED = 1200.0
 
 @pytest.fixture
 def tape(broker: LocalBroker, namespace: str, tmp_path: Path) -> Iterator[Tape]:
-    settings = {"source": SOURCE, "hours": HOURS, "gap_timeout_s": 2.0}
-    with Tape(broker.bootstrap_servers, namespace, tmp_path, partitions=2, **settings) as found:
+    with Tape(
+        broker.bootstrap_servers,
+        namespace,
+        tmp_path,
+        partitions=2,
+        source=SOURCE,
+        hours=HOURS,
+        gap_timeout_s=2.0,
+    ) as found:
         for start in (found.coordinator, found.upkeep, found.producer, found.feeder):
             start()
         found.await_members(found.topics.coordinator, 2)

@@ -142,7 +142,10 @@ def test_frames_go_out_when_their_clock_has_come() -> None:
     assert stand.writer.story == ["start", "open"]
     stand.go(slow, WALL_NS + 120 * SECOND_NS)
     assert stand.writer.story[2:] == ["rows"] * 2
-    anchored = {"anchor_wall_ns": WALL_NS, "anchor_clock_ns": session.open_ns + 120 * SECOND_NS}
+    anchored: dict[str, Any] = {
+        "anchor_wall_ns": WALL_NS,
+        "anchor_clock_ns": session.open_ns + 120 * SECOND_NS,
+    }
     paused = replace(slow, version=10, paused=True, **anchored)
     stand.go(paused, WALL_NS + 600 * SECOND_NS)
     said = stand.writer.releases[-1][-1][1]
@@ -173,7 +176,11 @@ def test_one_that_is_stopped_before_it_begins_begins_and_ends(tape: list[Deliver
 def test_what_is_no_longer_there_or_not_yet_is_not_played() -> None:
     tape = tape_of([full_day(["AA", "BB", "CC"], 5)]).frames[0]
     session = plan_for(AGAIN, 0, 1).sessions[0]
-    times = {"session": session.label, "open_ns": session.open_ns, "close_ns": session.close_ns}
+    times: dict[str, Any] = {
+        "session": session.label,
+        "open_ns": session.open_ns,
+        "close_ns": session.close_ns,
+    }
     named = [
         Delivered(replace(one.frame, **times) if one.frame.session else one.frame, one.offset)
         for one in tape
