@@ -165,8 +165,10 @@ def live_of(command: Command, wall_ns: int, clock_ns: int = 0) -> Command:
     )
 
 
-def latest_command(settings: Settings) -> Command | None:
+def latest_command(settings: Settings, run: str = "") -> Command | None:
     """Return the command that counts, None before the first.
+
+    With ``run`` it is the last of that run, None where later ones have taken its place.
 
     Raises
     ------
@@ -183,7 +185,8 @@ def latest_command(settings: Settings) -> Command | None:
         return is_at_end
 
     _read(settings, found.append, is_done)
-    return max(found, key=lambda command: command.version, default=None)
+    mine = (command for command in found if run in ("", command.run))
+    return max(mine, key=lambda command: command.version, default=None)
 
 
 def send_command(settings: Settings, command: Command) -> None:

@@ -9,13 +9,14 @@ the open frame of the running session, from which a new owner folds anew what it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
-from schemas.records import Frame, RawPosition, empty_ints, empty_longs
+from schemas.records import Frame, RawPosition
 from streams.derived import Part, minutes_of
 from streams.derived_frames import Piece, pieces
 from streams.derived_session import DerivedSession, Parts
 from streams.errors import HoleError
+from streams.frames import NO_SLICES
 from streams.topics import room_of
 
 __all__ = ["Deriver"]
@@ -278,7 +279,7 @@ class Deriver:
         self, track: _Track, item: _Item, clock_ns: int, piece: Piece | None = None
     ) -> Frame:
         rows = 0 if piece is None else len(piece.derived)
-        slices = _NO_SLICES if piece is None else piece.slices
+        slices = NO_SLICES if piece is None else piece.slices
         frame = replace(
             item.frame,
             frame=track.frame,
@@ -297,7 +298,3 @@ class Deriver:
         )
         track.frame, track.row, track.clock_ns = track.frame + 1, track.row + rows, clock_ns
         return frame
-
-
-_SLICES = tuple(f.name for f in fields(Frame) if f.name.startswith("slice_"))
-_NO_SLICES = {name: empty_longs() if name == "slice_ns" else empty_ints() for name in _SLICES}

@@ -18,8 +18,9 @@ highest revision, of equal ones the later; sorted by ready time (``ts_ns + inter
 symbol. Of quotes and ticks it is all rows but those that a later one corrects
 (``finals.corrected``), sorted by ``ts_ns``, symbol, then the values in the order above: with one
 symbol and time it tells which rows there are, not in which order they came. ``as_known`` is over
-the rows as delivered, in the global order of the tape, and takes two more columns at the end: the
-known time (``slice_ns`` of the row's slice) int64 and ``revision`` int32.
+the rows as delivered, sorted by known time (``slice_ns`` of the row's slice), ready time, interval,
+symbol, those of one symbol as they came: see ``finals.known_order``. It takes two more columns at
+the end: the known time int64 and ``revision`` int32.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.records import BarColumns, Ints, Longs, QuoteColumns, TickColumns
-from streams.finals import final_order, known_ns, late_rows, point_order, standing
+from streams.finals import (
+    final_order,
+    known_ns,
+    known_order,
+    late_rows,
+    point_order,
+    standing,
+)
 
 __all__ = ["KINDS", "VALUES", "Digest", "Tape", "counted"]
 
@@ -204,11 +212,17 @@ def _take_bars(session: str, chunks: Sequence[_Chunk], final: Any, known: Any) -
     interval, ts, revision = (_of(chunks, name) for name in ("interval_ns", "ts_ns", "revision"))
     columns = [symbol, interval, ts, *(_of(chunks, name) for name in VALUES["bars"])]
     known_time = [chunk.known_ns for chunk in chunks]
-    for column in (*columns, known_time, revision):
-        _update(known, column)
-    if not _is_final(symbol, interval, ts, known_time):
-        order = final_order(*(np.concatenate(part) for part in (symbol, interval, ts, revision)))
-        columns = [[np.concatenate(column)[order]] for column in columns]
+    if _is_final(symbol, interval, ts, known_time):
+        for column in (*columns, known_time, revision):
+            _update(known, column)
+    else:
+        *whole, times, revisions = map(np.concatenate, (*columns, known_time, revision))
+        symbols, intervals, starts = whole[:3]
+        order = known_order(times, starts + intervals, intervals, symbols)
+        for part in (*whole, times, revisions):
+            _update(known, [part[order]])
+        order = final_order(symbols, intervals, starts, revisions)
+        columns = [[part[order]] for part in whole]
     for column in columns:
         _update(final, column)
 
@@ -225,7 +239,12 @@ def _take_points(session: str, kind: str, chunks: Sequence[_Chunk], final: Any, 
         columns.append(condition)
     known.update(head)
     known.update(_text(texts) if kind == "ticks" else b"")
-    for column in (*columns, [chunk.known_ns for chunk in chunks], revision):
+    delivered = [*columns, [chunk.known_ns for chunk in chunks], revision]
+    if any(chunk.late is not None for chunk in chunks):
+        whole = [np.concatenate(column) for column in delivered]
+        order = known_order(whole[-2], whole[1], np.zeros(len(whole[1]), np.int64), whole[0])
+        delivered = [[part[order]] for part in whole]
+    for column in delivered:
         _update(known, column)
     columns = _final_points(columns, chunks)
     final.update(head)

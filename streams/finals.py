@@ -19,6 +19,7 @@ __all__ = [
     "corrections",
     "final_order",
     "known_ns",
+    "known_order",
     "late_rows",
     "point_order",
     "standing",
@@ -56,6 +57,18 @@ def late_rows(tape: _Sliced, row: Ints) -> NDArray[np.bool_] | None:
         return None
     late = corrections(tape.slice_rows, tape.slice_corrections)
     return late if len(late) == len(row) else late[row]
+
+
+def known_order(
+    known: Longs, ready: Longs, interval_ns: Longs, symbol: NDArray[Any]
+) -> NDArray[np.intp]:
+    """Return the order of rows as delivered: by known time, ready time, interval, symbol.
+
+    That is the order of the tape, but where corrections come behind a slice whose clock stands:
+    which shard's come first is then for the moment to say. Rows of one symbol, which come from one
+    shard, stay as they came.
+    """
+    return np.lexsort((symbol, interval_ns, ready, known))
 
 
 def final_order(

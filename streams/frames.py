@@ -6,18 +6,18 @@ message; one that does not is cut, and its mark stands behind its last part.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import Ints, Longs, TickColumns
+from schemas.records import Ints, Longs, TickColumns, empty_ints, empty_longs
 from streams.kinds import Rows, ready_ns
 from streams.mixed import Mixed
 from streams.topics import MESSAGE_BYTES
 
-__all__ = ["Cut", "Slices", "cut", "mark"]
+__all__ = ["NO_SLICES", "Cut", "Slices", "cut", "mark"]
 
 # Of each row: ts, symbol, values, and what differs of interval, source, revision, number.
 ROW_BYTES = {"bars": 68, "quotes": 60, "ticks": 48}
@@ -44,6 +44,12 @@ class Slices:
     def __len__(self) -> int:
         """Return the number of slices."""
         return len(self.slice_ns)
+
+
+NO_SLICES: Mapping[str, Longs | Ints] = {
+    f.name: empty_longs() if f.name == "slice_ns" else empty_ints() for f in fields(Slices)
+}
+"""Columns of a frame without slices, by name."""
 
 
 @dataclass(frozen=True, slots=True)

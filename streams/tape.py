@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.records import Command, Frame
 
-__all__ = ["Tape"]
+__all__ = ["Tape", "state_of"]
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Tape:
             rows=fields.pop("rows", 0),
             clock_ns=self.clock_ns,
             event=event,
-            state=_state(event, command),
+            state=state_of(event, command),
             mode=command.mode,
             speed=command.speed,
             command=command.version,
@@ -107,7 +107,7 @@ class Tape:
 
     def is_news(self, command: Command) -> bool:
         """Tell whether a command wants another state or speed than the tape says."""
-        return self.told != (_state("rows", command), command.speed)
+        return self.told != (state_of("rows", command), command.speed)
 
     def stand_at(self, last: Frame) -> None:
         """Stand behind the last committed frame."""
@@ -121,7 +121,8 @@ class Tape:
             self.incomplete, self.reason = last.incomplete, last.reason
 
 
-def _state(event: str, command: Command) -> str:
+def state_of(event: str, command: Command) -> str:
+    """Return the state of the tape behind a frame of an event."""
     if event == "end":
         return "stopped"
     return "paused" if command.paused else "running"

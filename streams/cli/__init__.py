@@ -42,12 +42,13 @@ COMMANDS = {
     "replay": Command(
         "replay",
         "The tape",
-        "Replay the sessions of a source; with no stack running, start and stop one.",
+        "Replay the sessions of a source, or a recorded run as it was known.",
         (
             "replay --source lean:DIR --symbols AIG,BAC,IBM --start 2013-10-07 --end 2013-10-11",
             "replay --source synthetic:symbols=50,missing=0.01 --start 2024-11-25 --end 2024-11-29",
             "replay --source lean:DIR --calendar 24/7 --symbols BTCUSD --speed 600 --json",
             "replay --source lean:DIR --withhold 2%@7 --fallback lean:DIR --interval 5m",
+            "replay --as-known tape --namespace again --speed 60",
         ),
     ),
     "live": Command(

@@ -22,7 +22,8 @@ WORST = 5
 
 def replay(
     *,
-    source: str,
+    source: str | None = None,
+    as_known: str | None = None,
     fallback: Annotated[list[str] | None, Parameter(negative="")] = None,
     withhold: str | None = None,
     calendar: str | None = None,
@@ -46,13 +47,16 @@ def replay(
     tables: bool = True,
     json: Json = False,
 ) -> int:
-    """Replay the sessions of a source.
+    """Replay the sessions of a source, or a run that a tape still holds as it was known.
 
     Parameters
     ----------
     source
         Where the rows come from: lean:DIR, csv:PATH, parquet:PATH, synthetic:[key=value,...] or
         clickhouse:DSN; built: before one of them makes bars of its ticks where it has none.
+    as_known
+        Instead of a source: a namespace, for its last run, or namespace/run. Its tape is played
+        onto that of --namespace, with each late row and correction when it came.
     fallback
         Source that is asked for what the first one lacks; give it again for more, in order.
     withhold
@@ -96,8 +100,25 @@ def replay(
     tables
         Whether a stack of our own keeps the session_data tables.
     """
+    from streams.as_known import replay_as_known
     from streams.replay import replay as run
 
+    of_source = {
+        "source": source,
+        "fallback": fallback,
+        "withhold": withhold,
+        "symbols": symbols,
+        "start": start,
+        "end": end,
+        "kinds": kinds != "bars",
+        "partitions": partitions,
+        "workers": workers,
+        "session-timeout": session_timeout,
+        "on-timeout": on_timeout,
+        "no-prefetch": not prefetch,
+        "lockstep": lockstep,
+    }
+    _check(as_known, source, [f"--{name}" for name, value in of_source.items() if value])
     settings = settings_of(
         namespace=namespace,
         calendar=calendar,
@@ -108,31 +129,46 @@ def replay(
         prefetch_sessions=None if prefetch else 0,
     )
     with bar("replay") as shown:
-        result = run(
-            settings,
-            source,
-            fallbacks=fallback or (),
-            withhold=withhold or "",
-            symbols=names(symbols),
-            start=start,
-            end=end,
-            streams=kinds_of(kinds),
-            intervals=names(interval) or (),
-            lockstep=names(lockstep) or (),
-            workers=workers,
-            partitions=partitions,
-            upkeep=upkeep,
-            tables=tables,
-            sink=sink,
-            on_progress=moved(shown),
-            tell=shown.say,
-        )
+        workers_of: dict[str, Any] = {"upkeep": upkeep, "tables": tables, "sink": sink}
+        told: dict[str, Any] = {"on_progress": moved(shown), "tell": shown.say}
+        lengths = names(interval) or ()
+        if as_known is not None:
+            result = replay_as_known(settings, as_known, intervals=lengths, **workers_of, **told)
+        else:
+            result = run(
+                settings,
+                source or "",
+                fallbacks=fallback or (),
+                withhold=withhold or "",
+                symbols=names(symbols),
+                start=start,
+                end=end,
+                streams=kinds_of(kinds),
+                intervals=lengths,
+                lockstep=names(lockstep) or (),
+                workers=workers,
+                partitions=partitions,
+                **workers_of,
+                **told,
+            )
     warn(result)
     if json:
         print_json(result.as_dict())
     else:
         result_lines(result)
     return 0
+
+
+def _check(as_known: str | None, source: str | None, given: list[str]) -> None:
+    """Check that there is one thing to play; ``given`` are the options that ask a source."""
+    from streams.errors import ConfigError
+
+    if as_known is None and source is None:
+        msg = "name what is to be played: --source, or --as-known for a run that a tape holds"
+        raise ConfigError(msg)
+    if as_known is not None and given:
+        msg = f"--as-known plays what a tape holds: leave {', '.join(given)} out"
+        raise ConfigError(msg)
 
 
 def moved(shown: Bar) -> Any:

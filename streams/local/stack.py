@@ -48,7 +48,8 @@ class Stack:
     feed
         URI of the feed that a feeder sends rows of in a live run; empty for no feeder.
     partitions
-        Shards of the namespace; None takes those it has, or those of the settings.
+        Shards of the namespace, or what says how many once the brokers are there, given the
+        settings with their address; None takes those it has, or those of the settings.
     kind
         ``up`` or ``replay``, for whoever finds it.
     tell
@@ -67,12 +68,13 @@ class Stack:
         fallbacks: Sequence[str] = (),
         withhold: str = "",
         feed: str = "",
-        partitions: int | None = None,
+        partitions: int | Callable[[Settings], int] | None = None,
         kind: str = "replay",
         tell: Tell = lambda _: None,
     ) -> None:
         self.settings = settings.but(data_dir=settings.data_dir.expanduser().absolute())
-        self.partitions = partitions or 0
+        self._wanted = partitions
+        self.partitions = 0 if partitions is None or callable(partitions) else partitions
         senders = [feeder_spec(feed)] if feed else []
         senders += [producer_spec(source, fallbacks, withhold)] if source else []
         self._specs = _specs(senders, coordinators, upkeep=upkeep, tables=tables, sink=sink)
@@ -222,7 +224,7 @@ class Stack:
         self._write(bootstrap_servers=broker.bootstrap_servers)
 
     def _topics(self) -> int:
-        shards = self.partitions
+        shards = self._wanted(self.settings) if callable(self._wanted) else self.partitions
         if not shards:
             try:
                 shards = check_topics(self.settings, (Topics(self.settings.namespace).session,))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from schemas import Frame
 from streams.client.batch import Batch
+from streams.client.merging import Merger
 from streams.digest import Digest
 from streams.finals import final_order
 from streams.intervals import MINUTE_NS
-from tests.frames import DAY_NS, OPEN_NS, Day, Row, full_day, merged, tape_of
+from streams.topics import shards_of
+from tests.frames import DAY_NS, OPEN_NS, Day, Row, Tape, bar_columns, full_day, merged, tape_of
 
 
 def digests(batches: list[Batch]) -> tuple[str, str]:
@@ -89,6 +95,63 @@ def test_a_run_whose_gaps_were_filled_equals_one_on_complete_data() -> None:
     assert of_days(mended)[0] == of_days(whole)[0]
     assert of_days(mended)[1] != of_days(whole)[1]
     assert of_days(holed)[0] != of_days(whole)[0]
+
+
+@settings(deadline=None)
+@given(st.permutations([0, 0, 0, 1, 1, 1]), st.booleans())
+def test_corrections_at_a_clock_that_stands_are_sorted_whichever_shard_comes_first(
+    order: list[int], drains: bool
+) -> None:
+    """A live run gives them out at once, each shard its own, behind a slice that is out."""
+    day = full_day(4, 3)
+    tape = Tape(shards=2)
+    tape.start()
+    parts = [tape.event(shard, "open", day) for shard in (0, 1)]
+    for frame in [*parts, *tape.rows(0, day), *tape.rows(1, day)]:
+        tape.put(frame)
+    for shard, names in shards_of(day.symbols, 2).items():
+        for revision in (1, 2, 3):
+            tape.put(correction(tape, shard, day, names, revision))
+    both = [frames[:-3] for frames in tape.frames], [iter(frames[-3:]) for frames in tape.frames]
+    merger = Merger(2)
+    batches: list[Batch] = []
+    for one in (*both[0][0], *both[0][1], *(next(both[1][shard]) for shard in order)):
+        merger.add(one.frame, one.offset)
+        batches += merger.drain() if drains else []
+    batches += merger.drain()
+    rows = [row for name in day.symbols for row in day.rows if row.symbol == name]
+    later = [
+        replace(row, known_ns=day.close_ns, revision=revision, is_late=True)
+        for row in rows[:: day.minutes]
+        for revision in (1, 2, 3)
+    ]
+    known = sorted(
+        [*rows, *later],
+        key=lambda row: (row.known_ns, row.ts_ns, row.symbol, row.revision),
+    )
+    assert digests(batches)[1] == by_hand([replace(day, rows=tuple(known))], as_known=True)
+
+
+def correction(tape: Tape, shard: int, day: Day, names: Sequence[str], revision: int) -> Frame:
+    """Correct the first minute of all symbols of a shard when the session is at its close."""
+    first = [row for row in day.rows if row.symbol in names and row.ts_ns == day.open_ns]
+    rows = [replace(row, revision=revision, is_late=True) for row in first]
+    one = np.ones(1, np.int32)
+    return tape.event(
+        shard,
+        "rows",
+        day,
+        clock_ns=day.close_ns,
+        rows=len(rows),
+        slice_ns=np.array([day.close_ns], np.int64),
+        slice_rows=one * len(rows),
+        slice_corrections=one * len(rows),
+        slice_expected=one * 0,
+        slice_received=one * 0,
+        slice_no_trade=one * 0,
+        slice_missing=one * 0,
+        bars=bar_columns(rows, names, ("hand",)),
+    )
 
 
 @pytest.mark.parametrize("name", ["open", "high", "low", "close", "volume"])

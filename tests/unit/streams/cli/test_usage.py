@@ -74,6 +74,12 @@ def test_the_version(tmp_path: Path) -> None:
     [
         (["frobnicate"], 'Unknown command "frobnicate"'),
         (["replay"], "--source"),
+        (["replay", "--as-known=tape"], "can't be played onto its own tape tape: name a"),
+        (["replay", "--as-known=a b"], "a b is no namespace and no namespace/run"),
+        (
+            ["replay", "--as-known=a", "--source=synthetic:", "--no-prefetch", "--kinds=ticks"],
+            "leave --source, --kinds, --no-prefetch out",
+        ),
         (["replay", "--source", "synthetic:", "--bogus", "1"], "--bogus"),
         (["replay", "--source", "x:y"], "'x:y' is no source: write lean:DIR"),
         (["replay", "--source", "synthetic:"], "does not say which days it has: give --start"),
