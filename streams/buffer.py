@@ -117,7 +117,7 @@ class SessionBuffer:
 
     def recall(self, rows: Rows) -> None:
         """Take rows that an earlier owner let out."""
-        self._pile(rows).released.append(rows)
+        self._pile(rows).release(rows)
 
     def add(self, rows: Rows) -> None:
         """Take rows of this session that are not out, in the order in which they came."""

@@ -115,7 +115,7 @@ class Coordinator:
         Marks of transactions are not handed on: where nothing moves for a while, that is the end.
         """
         consumer = self.app.consumer
-        end = consumer.end_of(place)
+        end = consumer.end_of(place) if consumer.is_recent(place) else -1
         stands = end, consumer.committed_at(place) if given is None else given
         if end < 0 or stands[1] >= end:
             self._stands.pop(place, None)

@@ -383,3 +383,5 @@ def _reasons(
     outside = (number < 0) | (ready > closes) | (ready < rows.ts_ns)
     yield "the time lies outside every session", outside
     yield "its session is over", number < at.number
+    if plan.is_live:
+        yield "it is from the future", number > at.number + 1

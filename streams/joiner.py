@@ -46,9 +46,12 @@ class Joiner:
             n for n, old in zip(plan.symbols, self._is_active, strict=True) if not old
         )
         self._places = places(plan.symbols, self.active)
-        self._rest = {(stream, name) for stream in plan.streams for name in self.joining}
-        self._held: list[Rows] = []
         asked = plan.request(number, is_now=True, until_ns=until_ns)
+        self.is_asked = asked.end_ns > asked.start_ns
+        """Whether there is anything to ask for: else nothing was before they join."""
+        streams = plan.streams if self.is_asked else ()
+        self._rest = {(stream, name) for stream in streams for name in self.joining}
+        self._held: list[Rows] = []
         self.request: DataRequest = replace(
             asked,
             id=f"{plan.command.run}/{self.session.label}/{plan.shard}/join/{name}",

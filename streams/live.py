@@ -102,7 +102,8 @@ def due_ns(plan: Plan, held: Sessions, tape: Tape) -> int | None:
 
 def is_behind(plan: Plan, tape: Tape, wall_ns: int, until_ns: int) -> bool:
     """Tell whether what goes out up to a time is too far behind to decide by."""
-    lag_ns = plan.now_in(tape.number, wall_ns) - until_ns
+    now_ns = min(plan.now_in(tape.number, wall_ns), plan.sessions[tape.number].close_ns)
+    lag_ns = now_ns - until_ns
     return lag_ns > int(plan.command.catchup_threshold_s * SECOND_NS)
 
 

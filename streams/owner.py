@@ -199,11 +199,18 @@ class Owner:
         self._shard.recover(frame, since, opens)
 
     def _frames_since(self, offset: int, last: Delivered) -> tuple[Frame, ...]:
+        """Return the frames of a session that say more than where the clock stood."""
         found: list[Frame] = []
+        number = -1
         with FrameReader(self._settings, shards=(self._number,)) as reader:
             reader.assign({self._number: offset})
-            while not found or found[-1].frame < last.frame.frame:
-                found += [delivered.frame for delivered in reader.poll()]
+            while number < last.frame.frame:
+                for delivered in reader.poll():
+                    frame, number = delivered.frame, delivered.frame.frame
+                    if not found or frame.rows or frame.minutes is not None:
+                        found.append(frame)
+        if number > found[-1].frame:
+            found.append(last.frame)
         return tuple(found)
 
     def _write(self, release: Release) -> None:

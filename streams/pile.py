@@ -14,6 +14,9 @@ from streams.merge import Index, concatenate, merge_rows, renumbered, same_value
 
 __all__ = ["Pile"]
 
+JOINED_ROWS = 65_536
+"""Parts of so many rows are left as they are: joining them would cost more than it spares."""
+
 
 class Pile:
     """Rows of one kind, merged when they are asked for.
@@ -67,7 +70,7 @@ class Pile:
         end = self._at = max(int(np.searchsorted(self._ready, until_ns, "right")), start)
         taken = rows.take(slice(start, end))
         if start < end:
-            self.released.append(taken)
+            self.release(taken)
         return taken, self._ready[start:end]
 
     def outdone(self, late: Rows) -> NDArray[np.bool_]:
@@ -96,8 +99,19 @@ class Pile:
         kept = replace(rows, revision=revision).take(keep)
         corrections = replace(kept, row=np.arange(len(kept), dtype=np.int32))
         if len(corrections):
-            self.released.append(corrections)
+            self.release(corrections)
         return corrections
+
+    def release(self, rows: Rows) -> None:
+        """Take note of rows that are out.
+
+        Small parts are joined as they become many: each is at least twice as long as the next.
+        """
+        parts = self.released
+        parts.append(rows)
+        while len(parts) > 1 and len(parts[-2]) < min(2 * len(parts[-1]), JOINED_ROWS):
+            last = parts.pop()
+            parts[-1] = concatenate([parts[-1], last])
 
     @property
     def _ranks(self) -> Ints | None:

@@ -196,8 +196,13 @@ class Plan:
         number = self.number_at(anchor_ns)
         if not self.is_live or number < 0 or anchor_ns >= self.closes[number]:
             return 0
-        open_ns = int(self.opens[number])
-        return anchor_ns - (anchor_ns - open_ns) % self.interval_ns
+        return anchor_ns - (anchor_ns - int(self.opens[number])) % self.interval_ns
+
+    def whole_ns(self, number: int, wall_ns: int) -> int:
+        """Return the end of the last bar that is over in a session by a wall time."""
+        open_ns = self.sessions[number].open_ns
+        passed_ns = max(self.now_in(number, wall_ns) - open_ns, 0)
+        return open_ns + passed_ns - passed_ns % self.interval_ns
 
     def now_ns(self, wall_ns: int) -> int:
         """Return the time of the tape; of a rehearsal it jumps from a close to the next open."""

@@ -81,10 +81,20 @@ class Sessions:
                     inbox.resume(place.keep, place.taken)
         self.sources[:] = last.sources
 
-    def recall(self, plan: Plan, tape: Tape, last: Frame, since_open: Sequence[Frame]) -> None:
-        """Hold again what was held behind a frame of an earlier owner, as far as frames say it."""
+    def recall(
+        self,
+        plan: Plan,
+        tape: Tape,
+        last: Frame,
+        since_open: Sequence[Frame],
+        until_ns: int = 0,
+    ) -> None:
+        """Hold again what was held behind a frame of an earlier owner, as far as frames say it.
+
+        ``until_ns`` is that of `change`.
+        """
         if last.symbols != plan.symbols and tape.phase in ("waiting", "opened"):
-            self.change(plan, tape, last.symbols)
+            self.change(plan, tape, last.symbols, until_ns)
         buffer = self.buffer(plan, tape.number)
         self._recall_frames(plan, tape, since_open)
         if plan.is_live and plan.has_upkeep and since_open:
@@ -304,7 +314,8 @@ class Sessions:
             stay = tuple(name for name in active if name in plan.numbers)
             if stay != plan.symbols:
                 self._joiner = Joiner(plan, tape.number, stay, f"{tape.frame}", until_ns)
-                self.asks.append(self._joiner.request)
+                if self._joiner.is_asked and self._joiner.joining:
+                    self.asks.append(self._joiner.request)
             first += 1
         added = tuple(name for name in plan.symbols if name not in set(old))
         for number in range(first, tape.requested + 1 if added else 0):

@@ -95,8 +95,12 @@ class Shard:
     ) -> None:
         """Take a message of a raw topic, or the reason why it can't be decoded."""
         self.inboxes[stream].put(offset, record)
-        # What is of another run, or can't be read, is no progress of this one.
-        if getattr(record, "run", None) in ("", self.tape.run):
+        # What is of another run, or can't be read, is no progress of this one; nor, while a live
+        # run waits for what was before it, what comes by itself.
+        is_ours = getattr(record, "run", None) in ("", self.tape.run)
+        waits = self.is_waiting and self._plan is not None and self._plan.is_live
+        is_answer = bool(getattr(record, "request", ""))
+        if is_ours and (is_answer or not waits):
             self.tape.progress_ns = wall_ns
 
     def opened(self, offset: int) -> None:
@@ -172,8 +176,8 @@ class Shard:
         if command.run != self.tape.run:
             return self._start(plan, wall_ns)
         if before is not None and before.symbols != plan.symbols and not self.is_idle:
-            now_ns = plan.now_in(self.tape.number, wall_ns)
-            self._held.change(plan, self.tape, before.symbols, now_ns - now_ns % plan.interval_ns)
+            until_ns = plan.whole_ns(self.tape.number, wall_ns)
+            self._held.change(plan, self.tape, before.symbols, until_ns)
         if self.tape.phase == "idle" and self._recovered is not None:
             self._go_on(plan, *self._recovered, wall_ns)
             self._recovered = None
@@ -209,7 +213,7 @@ class Shard:
         tape.phase = {"open": "opened", "rows": "opened", "end": "ended"}.get(last.event, "waiting")
         if last.waiting:
             tape.phase = "waiting"
-        self._held.recall(plan, tape, last, since_open)
+        self._held.recall(plan, tape, last, since_open, plan.whole_ns(tape.number, wall_ns))
 
     def _tell(self, plan: Plan) -> Release | None:
         """Say what became known of minutes, or of the state, where nothing else is due.
@@ -282,15 +286,9 @@ class Shard:
             until_ns = min(until_ns, buffer.next_slice(ends, close_ns))
         due = ends[ends <= until_ns]
         fresh = buffer.take(until_ns)
-        # A clock that is to stand brings late rows no further slice: they make one of their own.
-        is_out = held.has_late and plan.command.paused and tape.is_news(plan.command)
-        closes = until_ns == close_ns
-        if plan.is_live:
-            is_out = held.has_late and not plan.command.paused
-            tape.catching_up = live.is_behind(plan, tape, wall_ns, until_ns)
-            is_at_end = self._is_at_end
-            closes = closes and live.may_close(plan, held, tape, wall_ns, is_at_end=is_at_end)
-        if len(fresh) == 0 and len(due) == 0 and not closes and not is_out:
+        moves = len(fresh) > 0 or len(due) > 0
+        closes, is_out = self._ends(plan, wall_ns, until_ns, moves=moves)
+        if not (moves or closes or is_out):
             return self._beat(plan, until_ns)
         frames = self._rows(plan, fresh, due, until_ns)
         if closes:
@@ -308,6 +306,19 @@ class Shard:
             if may_open and self.is_waiting and self._held.is_complete(plan, tape.number):
                 frames += self._opening(plan, wall_ns)
         return self._release(frames, requests)
+
+    def _ends(self, plan: Plan, wall_ns: int, until_ns: int, *, moves: bool) -> tuple[bool, bool]:
+        """Tell whether the session is to close, and whether late rows wait for no other slice."""
+        held, tape = self._held, self.tape
+        closes = until_ns == plan.sessions[tape.number].close_ns
+        # A clock that is to stand brings late rows no further slice: they make one of their own.
+        is_told = plan.command.paused and tape.is_news(plan.command)
+        if not plan.is_live:
+            return closes, held.has_late and is_told
+        if self._is_at_end or moves:  # else nothing tells how far we are
+            tape.catching_up = live.is_behind(plan, tape, wall_ns, until_ns)
+        closes = closes and live.may_close(plan, held, tape, wall_ns, is_at_end=self._is_at_end)
+        return closes, held.has_late and (is_told or not plan.command.paused)
 
     def _beat(self, plan: Plan, until_ns: int) -> Release | None:
         """Say where the clock is though nothing is due, where it would stand for too long."""

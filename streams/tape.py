@@ -42,7 +42,7 @@ class Tape:
     progress_ns
         Wall time at which a message of the run last came in.
     told
-        State and speed as the last frame has them.
+        State, speed and whether it catches up as the last frame has them.
     left_out
         Groups in lock-step that are waited for no more.
     catching_up
@@ -64,7 +64,7 @@ class Tape:
     incomplete: bool = False
     reason: str = ""
     progress_ns: int = 0
-    told: tuple[str, float] = ("", 0.0)
+    told: tuple[str, float, bool] = ("", 0.0, False)
     left_out: tuple[str, ...] = ()
     catching_up: bool = False
 
@@ -92,7 +92,7 @@ class Tape:
         )
         self.frame += 1
         self.row += frame.rows
-        self.told = frame.state, frame.speed
+        self.told = frame.state, frame.speed, frame.catching_up
         return frame
 
     def open_back(self, count: int) -> int:
@@ -106,8 +106,8 @@ class Tape:
         return self.opens[0] if len(self.opens) == kept else 0
 
     def is_news(self, command: Command) -> bool:
-        """Tell whether a command wants another state or speed than the tape says."""
-        return self.told != (state_of("rows", command), command.speed)
+        """Tell whether state, speed or catching up are other than the tape says."""
+        return self.told != (state_of("rows", command), command.speed, self.catching_up)
 
     def stand_at(self, last: Frame) -> None:
         """Stand behind the last committed frame."""
@@ -115,7 +115,7 @@ class Tape:
         self.frame, self.row = last.frame + 1, last.first_row + last.rows
         self.clock_ns = last.clock_ns
         self.open_offset = last.open_offset
-        self.told = last.state, last.speed
+        self.told = last.state, last.speed, last.catching_up
         self.left_out, self.catching_up = last.left_out, last.catching_up
         if last.event != "roll":
             self.incomplete, self.reason = last.incomplete, last.reason

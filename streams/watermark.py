@@ -55,6 +55,11 @@ class Watermark:
             for stream in streams
             if stream != "bars"
         }
+        # And behind a hole: a stretch that is vouched for, until what is before it is too.
+        self._ahead = {
+            stream: (np.full(size, _FAR, np.int64), np.full(size, -_FAR, np.int64))
+            for stream in self._vouched
+        }
         self._halted_from = np.full(size, _FAR, np.int64)
         self._halted_until = np.full(size, _FAR, np.int64)
 
@@ -81,9 +86,22 @@ class Watermark:
             stop = int(np.searchsorted(self._ends, end_ns, "right"))
             self._reported[first:stop, numbers] = True
         elif (vouched := self._vouched.get(stream)) is not None:
-            until = vouched[numbers]
-            goes_on = start_ns <= np.maximum(until, clock_ns)
-            vouched[numbers] = np.where(goes_on, np.maximum(until, end_ns), until)
+            begins, ends = self._ahead[stream]
+            until, begin, end = vouched[numbers], begins[numbers], ends[numbers]
+            reaches = start_ns <= np.maximum(until, clock_ns)
+            vouched[numbers] = np.where(reaches, np.maximum(until, end_ns), until)
+            touches = (start_ns <= end) & (end_ns >= begin)  # else it takes the other's place
+            longer = np.where(touches, np.minimum(begin, start_ns), start_ns)
+            begins[numbers] = np.where(reaches, begin, longer)
+            longer = np.where(touches, np.maximum(end, end_ns), end_ns)
+            ends[numbers] = np.where(reaches, end, longer)
+            self._close_up(stream, clock_ns)
+
+    def _close_up(self, stream: str, clock_ns: int) -> None:
+        """Take the stretches ahead that nothing is before any more; up to the clock nothing is."""
+        vouched, (begins, ends) = self._vouched[stream], self._ahead[stream]
+        joins = begins <= np.maximum(vouched, clock_ns)
+        vouched[joins] = np.maximum(vouched[joins], ends[joins])
 
     def halt(self, halt: Halt) -> None:
         """Take that trading of some symbols is halted, or goes on."""
@@ -116,7 +134,8 @@ class Watermark:
         """
         found = self._session.close_ns
         is_halted = (self._halted_from <= clock_ns) & (self._halted_until > clock_ns)
-        for vouched in self._vouched.values():
+        for stream, vouched in self._vouched.items():
+            self._close_up(stream, clock_ns)
             found = min(found, int(vouched[~is_halted].min(initial=found)))
         if self._has_bars:
             found = min(found, self._bars_reached(clock_ns))
@@ -155,4 +174,6 @@ class Watermark:
             other._halted_until[new] = self._halted_until[old]
             for stream in other._vouched.keys() & self._vouched.keys():
                 other._vouched[stream][new] = self._vouched[stream][old]
+                for mine, theirs in zip(other._ahead[stream], self._ahead[stream], strict=True):
+                    mine[new] = theirs[old]
         return other

@@ -12,6 +12,7 @@ import logging.config
 import os
 import ssl
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 FETCH_BYTES = 8 * 2**20
 COMMIT_S = 2.0
+RECENT_MS = 2_000
+"""A fetch takes at most a quarter of a second; one that is so old was not answered."""
 CRASH_S = 5.0
 """How long a worker may take to stop after a fault."""
 
@@ -105,6 +108,14 @@ class _Consumer(driver.Consumer):
         except (AssertionError, AttributeError):  # it was taken from us just now
             return -1
         return -1 if end is None else int(end)
+
+    def is_recent(self, place: TP) -> bool:
+        """Tell whether what `end_of` says is of now: while the brokers are away it is not."""
+        try:
+            polled_ms = self._thread._ensure_consumer().last_poll_timestamp(place)
+        except (AssertionError, AttributeError):
+            return False
+        return polled_ms is not None and time.time() * 1000 - polled_ms < RECENT_MS
 
     async def refetch(self, place: TP, offset: int, generation: int) -> None:
         """Fetch a partition again from an offset, unless the group has changed meanwhile."""

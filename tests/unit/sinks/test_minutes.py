@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import Frame, Minutes
@@ -120,6 +120,7 @@ def folded(frames: Sequence[Frame], restarts: Sequence[int] = ()) -> Stored:
     return stored
 
 
+@settings(deadline=None)
 @given(
     fate=st.fixed_dictionaries(
         {cell: st.sampled_from(("t", "t", "f", "m", "n", "g", "late", "late n")) for cell in CELLS}

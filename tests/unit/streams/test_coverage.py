@@ -164,7 +164,7 @@ def test_quality_counts_what_was_expected_so_far(rows: list[list[Status]], minut
     until_ns = SHORT.open_ns + minutes * MINUTE_NS
     seen = min(minutes, 8)
     assert grid.expected(until_ns) == seen
-    good = {Status.TRADED, Status.FILLED, Status.NO_TRADE}
+    good = {Status.TRADED, Status.FILLED, Status.NO_TRADE, Status.HALTED}
     counted = [sum(one in good for one in row[:seen]) for row in rows]
     assert grid.good(until_ns).tolist() == counted
     wanted = [100.0 * count / seen if seen else 100.0 for count in counted]

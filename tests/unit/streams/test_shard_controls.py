@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import Frame
@@ -153,6 +153,7 @@ orders = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(orders=orders)
 def test_whatever_a_person_does_the_rows_are_the_same(
     orders: list[tuple[str, float, float]],

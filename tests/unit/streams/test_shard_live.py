@@ -222,6 +222,9 @@ def test_a_start_in_mid_session_catches_up_and_joins_without_a_seam() -> None:
 def test_without_an_answer_it_opens_incomplete_after_a_while() -> None:
     stage = staged(begin_s=150.0, session_timeout_s=7.0)
     assert stage.shard.due_ns() == OPENS[0] + 157 * SECOND_NS
+    for second in range(151, 157):  # what comes by itself answers nothing
+        stage.send(Coverage(stage.plan.symbols, OPENS[0] + 150 * SECOND_NS, OPENS[0], run=RUN))
+        assert at(stage, second) == []
     assert at(stage, 156.9) == []
     opened = at(stage, 157)[0]
     assert opened.incomplete
@@ -239,6 +242,9 @@ def test_a_clock_that_is_far_behind_says_so() -> None:
         stage.worker.commit(release)
         told += [(frame.event, frame.catching_up) for frame in release.frames]
     assert told == [("open", False), ("rows", True)]
+    # Read to the end it is told anew, though nothing else is due.
+    assert [(frame.rows, frame.catching_up) for frame in at(stage, 175)] == [(0, False)]
+    assert stage.shard.advance(stage.wall_ns, is_at_end=False) is None
     stage.send(stage.minute(2))
     assert [frame.catching_up for frame in at(stage, 180)] == [False]
 
@@ -307,6 +313,60 @@ def test_a_symbol_that_is_added_is_caught_up_to_now() -> None:
     assert joined[-1].symbols == ("AA", "BB", "CC")
     stage.send(some(stage, 1, "AA", "BB", "CC"))
     assert slices(at(stage, 120)) == [(120, 3, 0, 3, 0)]
+
+
+def test_a_symbol_that_joins_over_a_crash_is_asked_for_up_to_then() -> None:
+    stage = staged(symbols=("AA", "BB"))
+    at(stage, 0)
+    for minute in range(2):
+        stage.send(some(stage, minute, "AA", "BB"))
+        at(stage, 60.0 * (minute + 1))
+    stage.desired = replace(stage.desired, version=2, symbols=("AA", "BB", "CC"))
+    stage.shard.command(stage.desired)
+    at(stage, 130)
+    stage.plan = plan_for(stage.desired, 0, 1)
+    stage.send(some(stage, 2, "AA", "BB", "CC"))
+    at(stage, 182)
+    stage.crash()
+    at(stage, 183)
+    asked = stage.partition.requests[-1]
+    assert (asked.symbols, asked.end_ns) == (("CC",), OPENS[0] + 180 * SECOND_NS)
+    stage.send(some(stage, 0, "CC"), some(stage, 1, "CC"), some(stage, 2, "CC"))
+    stage.send(Coverage(("CC",), OPENS[0], asked.end_ns, request=asked.id))
+    at(stage, 184)
+    assert [one.row[1] for one in delivered(stage.tape) if one.row[0] == "CC"] == [
+        OPENS[0] + minute * MINUTE_NS for minute in range(3)
+    ]
+
+
+def test_symbols_that_are_added_in_the_first_minute_have_nothing_to_be_asked_for() -> None:
+    stage = staged(symbols=("AA", "BB"))
+    at(stage, 0)
+    stage.desired = replace(stage.desired, version=2, symbols=("AA", "BB", "CC"))
+    stage.shard.command(stage.desired)
+    assert at(stage, 10)[-1].symbols == ("AA", "BB", "CC")
+    assert stage.partition.requests == []
+
+
+def test_a_late_row_and_a_pause_in_one_moment_are_both_told() -> None:
+    stage = staged()
+    at(stage, 0)
+    stage.send(stage.minute(0))
+    at(stage, 60)
+    stage.desired = replace(stage.desired, version=2, action="pause", paused=True)
+    stage.shard.command(stage.desired)
+    stage.send(some(stage, 0, "AA", revision=1))
+    assert [(f.state, f.rows) for f in at(stage, 61)] == [("paused", 1)]
+
+
+def test_what_is_of_a_session_far_ahead_is_refused() -> None:
+    stage = staged()
+    at(stage, 0)
+    stage.send(some(stage, 0, "AA", session=2), some(stage, 0, "AA", session=1))
+    at(stage, 2)
+    stage.send(stage.minute(0))
+    at(stage, 60)
+    assert [one.reason for one in stage.partition.rejections] == ["it is from the future"]
 
 
 def test_what_is_out_already_makes_no_frame() -> None:

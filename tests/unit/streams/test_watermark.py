@@ -47,11 +47,29 @@ def test_ticks_are_out_up_to_where_all_are_vouched_for_without_a_hole() -> None:
     assert second(found.reached(OPEN_NS)) == 10, "10 to 20 is a hole"
     # Behind the clock nobody is waited for any more: from there on it is no hole.
     clock_ns = OPEN_NS + 25 * SECOND_NS
-    found.cover("ticks", cover(20, 41, "BB"), clock_ns)
     assert second(found.reached(clock_ns)) == 30
     found.cover("quotes", cover(0, 300), clock_ns)
     found.cover("ticks", cover(25, 50, answer="cannot_say"), clock_ns)
     assert second(found.reached(clock_ns)) == 30
+
+
+def test_what_closes_a_hole_counts_with_what_came_behind_it() -> None:
+    found = mark("ticks")
+    found.cover("ticks", cover(0, 10), OPEN_NS)
+    for second_s in range(20, 30):  # heartbeats behind a hole
+        found.cover("ticks", cover(second_s, second_s + 1), OPEN_NS)
+    assert second(found.reached(OPEN_NS)) == 10
+    found.cover("ticks", cover(10, 20, "AA"), OPEN_NS)
+    assert second(found.reached(OPEN_NS)) == 10
+    found.cover("ticks", cover(10, 20, "BB"), OPEN_NS)
+    assert second(found.reached(OPEN_NS)) == 30
+    found.cover("ticks", cover(30, 31), OPEN_NS)
+    assert second(found.reached(OPEN_NS)) == 31
+    # Of two stretches behind holes the later is kept; what is lost of the other comes by the clock.
+    found.cover("ticks", cover(40, 50), OPEN_NS)
+    found.cover("ticks", cover(60, 70), OPEN_NS)
+    found.cover("ticks", cover(31, 60), OPEN_NS)
+    assert second(found.reached(OPEN_NS)) == 70
 
 
 def test_with_bars_ticks_are_out_up_to_the_minute_that_lacks_one() -> None:
