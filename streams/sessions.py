@@ -32,6 +32,9 @@ from streams.watermark import Watermark
 
 __all__ = ["Sessions"]
 
+REFUSED = 500
+"""Refused messages that are held at most: between sessions nothing else would let them out."""
+
 
 class Sessions:
     """The sessions of one shard, by their numbers in the plan of its run.
@@ -260,6 +263,11 @@ class Sessions:
             )
             for stream, inbox in reversed(self.inboxes.items())
         )
+
+    @property
+    def has_much_refused(self) -> bool:
+        """Whether so much was refused that it is not to wait for the next slice."""
+        return sum(len(inbox.rejections) for inbox in self.inboxes.values()) >= REFUSED
 
     def rejections(self) -> tuple[Rejection, ...]:
         """Return what was refused since the last call."""

@@ -224,7 +224,8 @@ class Shard:
         if held.has_late:
             return None
         frames = self._steps(plan)
-        if not frames and (held.asks or held.has_changed or self.tape.is_news(plan.command)):
+        is_news = held.has_changed or held.has_much_refused or self.tape.is_news(plan.command)
+        if not frames and (held.asks or is_news):
             frames = [self._frame(plan, "rows", waiting=self.tape.phase == "waiting")]
         return self._release(frames) if frames else None
 

@@ -504,3 +504,14 @@ def test_ticks_go_out_as_they_are_vouched_for_or_late_and_the_clock_is_told_mean
     out = at(stage, 60.0)
     assert [point.kind for point in points(out)] == [0, 2, 2], "ticks before bars"
     assert slices(out)[-1] == (60, 3, 0, 2, 0)
+
+
+def test_what_is_refused_between_sessions_is_not_held_until_the_next() -> None:
+    stage = staged()
+    for _ in range(499):
+        stage.send(some(stage, 6, "AA"))  # behind the close, before the next open
+    assert at(stage, -5) == []
+    stage.send(some(stage, 6, "AA"))
+    assert [(frame.event, frame.waiting) for frame in at(stage, -4)] == [("rows", True)]
+    assert len(stage.partition.rejections) == 500
+    assert stage.partition.keep == 500
