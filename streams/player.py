@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -62,6 +62,7 @@ class Player:
         self._command: Command | None = None
         self._error: Exception | None = None
         self._stopped = threading.Event()
+        self._closing = threading.Event()
         self._wake = threading.Event()
         self._lanes: list[Lane] = []
         self._control = ControlReader(settings, self._hear, self._fail)
@@ -90,11 +91,13 @@ class Player:
         with admin(self._settings) as client:
             for place, done in (client.delete_records(places) if places else {}).items():
                 done.add_done_callback(partial(report_uncut, place))
-                done.exception(DELETE_S)
+                with suppress(TimeoutError):  # the next run deletes it
+                    done.exception(DELETE_S)
 
     def close(self) -> None:
         """Stop; a run that is not at its end is ended here."""
         self._stopped.set()
+        self._closing.set()
         self._wake.set()
         if not self._run:
             return
@@ -151,7 +154,8 @@ class Player:
                 self._wake.wait(WAIT_S)
                 self._wake.clear()
         command = self._command
-        if command is not None:
+        if lanes and command is not None:
+            self._closing.wait()  # who reads the run is to hear first what is wrong with it
             for lane in lanes:
                 lane.end(command, "stopped")
 
