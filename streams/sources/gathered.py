@@ -79,8 +79,8 @@ class Gathered:
         ts_ns = self.times()
         prices = np.array([row.prices for row in rows], np.float64).T
         sizes = np.array([row.sizes for row in rows], np.float64).T
-        numbers = np.array([row.sequence for row in rows], np.int64)
-        sequence = np.where(numbers == 0, UNNUMBERED, numbers)
+        sequence = np.array([row.sequence for row in rows], np.int64)
+        sequence = np.where(sequence == 0, UNNUMBERED, sequence)
         block: Block
         if self.stream == "bars":
             block = bar_block(
