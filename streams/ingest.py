@@ -139,17 +139,20 @@ class Ingest:
         """
         answered = self._begin()
         rows: list[Row] = []
-        for found in self._lines.read(lines):
-            if isinstance(found, Row):
-                rows.append(found)
-            elif isinstance(found, BadRow):
-                self._reject(answered, found)
-            else:
-                self._send(answered, rows)
-                rows = []
-                self._vouch(answered, found)
-        self._send(answered, rows)
-        answered.complete = True
+        try:
+            for found in self._lines.read(lines):
+                if isinstance(found, Row):
+                    rows.append(found)
+                elif isinstance(found, BadRow):
+                    self._reject(answered, found)
+                else:
+                    self._send(answered, rows)
+                    rows = []
+                    self._vouch(answered, found)
+            self._send(answered, rows)
+        finally:
+            # Also where it is interrupted: what was handed over is all there is to wait for.
+            answered.complete = True
         self._outbox.settle()
 
     def finish(self, *, heartbeat: bool = False) -> Sent:

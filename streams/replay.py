@@ -16,7 +16,7 @@ from streams.client import Batch, SessionData, SessionStream
 from streams.client.reader import Start
 from streams.control import command_of, is_one_replay, latest_command, new_run, send_command
 from streams.digest import Digest
-from streams.errors import BrokerError, CommandError, SessiontapeError
+from streams.errors import BrokerError, CommandError, DeliveryError, SessiontapeError
 from streams.local.attach import AttachedStack, a_stack
 from streams.local.stack import Stack
 from streams.local.state import locked
@@ -304,11 +304,14 @@ class Run:
                     return sought
 
     def _end(self, command: Command) -> bool:
-        """Stop the run if it was asked for; tell whether it was."""
-        if self._is_ended.is_set():
+        """Stop the run if it was asked for; tell whether that is done."""
+        if not self._is_ended.is_set():
+            return False
+        try:
             _stop(self._settings, command.run.__eq__)
-            return True
-        return False
+        except (BrokerError, DeliveryError):  # it is away: stopped in the next round
+            return False
+        return True
 
     def _sought(self, command: Command) -> Command | None:
         """Return the command of the run that a seek put in the place of ours, None for none."""

@@ -166,6 +166,8 @@ class BarBuilder:
         self._bars: dict[tuple[str, int], _Held] = {}
         self._touched: set[tuple[str, int]] = set()
         self._clock_ns = -(2**63)
+        self._oldest_ns = 2**63
+        self._nothing = self._given(())
 
     def take(self, block: TickBlock | QuoteBlock) -> None:
         """Take more rows, all ticks or all quotes; they may be late."""
@@ -178,6 +180,7 @@ class BarBuilder:
             held = self._bars.get(key)
             if held is None:
                 self._bars[key] = _Held(parts)
+                self._oldest_ns = min(self._oldest_ns, key[1])
             else:
                 for side, part in zip(held.sides, parts, strict=True):
                     side.join(part)
@@ -194,16 +197,21 @@ class BarBuilder:
         self._clock_ns = max(self._clock_ns, clock_ns)
         last_ns = self._clock_ns - self._interval_ns
         due = sorted(key for key in self._touched if key[1] <= last_ns)
+        if not due:  # mostly: a clock is told far more often than bars end
+            return self._nothing
         self._touched.difference_update(due)
         bars = ((key, self._bars[key]) for key in due)
         return self._given([key for key, bar in bars if bar.has_price and bar.values != bar.out])
 
     def forget(self, before_ns: int) -> None:
         """Drop the bars that start before a time; a tick of one of them would begin it anew."""
+        if before_ns <= self._oldest_ns:
+            return
         gone = [key for key in self._bars if key[1] < before_ns]
         for key in gone:
             del self._bars[key]
         self._touched.difference_update(gone)
+        self._oldest_ns = min((ts_ns for _, ts_ns in self._bars), default=2**63)
 
     def _given(self, keys: Sequence[tuple[str, int]]) -> BarBlock:
         place: dict[str, int] = {}

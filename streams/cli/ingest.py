@@ -82,7 +82,7 @@ def ingest(
             for lines in lines_of(read):
                 taking.take(lines)
         except KeyboardInterrupt:
-            taking.finish()  # what was read is out; nobody says that there is no more
+            taking.finish()  # what was handed over is out; nobody says that there is no more
             raise
         sent = taking.finish(heartbeat=heartbeat)
     if json:

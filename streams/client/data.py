@@ -45,8 +45,9 @@ class SessionData(PointReads):
     ``bid_size``, ``ask``, ``ask_size``, or ``price``, ``size``; conditions of ticks stand in the
     stream alone. The last of each symbol and session are at hand, ascending by
     time, of one time in the order of the tape. A correction takes its place among them: a late row
-    behind those of its time; a revision in the place of the row of its time, where there is just
-    one and of a lower revision, else it stands behind them, since nothing tells which it corrects.
+    behind those of its time; a revision in the place of the row of its time, source and number
+    that has a lower revision. Where there is none, or where rows without numbers do not tell which
+    of several it corrects, it stands behind them, too.
     One that is older than all that are at hand is left out, once there are as many as are kept.
 
     Parameters

@@ -2,7 +2,8 @@
 
 Each symbol has a buffer of twice the rows that stay at hand. Rows behind its end are only ever
 added; when it is full, its last rows go on in a new one, so what readers hold never changes. A
-`Recent` is made new after every write and never touched again.
+`Recent` is made new after every write and never touched again. Behind what readers see of a row
+stand its source and number: they tell which row a correction corrects.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.records import Longs, QuoteColumns, TickColumns
+from streams.finals import corrected
 
 __all__ = ["KEEP", "POINTS", "Points", "Recent", "RecentStore", "blank_points"]
 
@@ -26,27 +28,34 @@ _VALUES = {
     "quotes": ("bid", "bid_size", "ask", "ask_size"),
     "ticks": ("price", "size"),
 }
-POINTS = {
+_OWN = {
     kind: np.dtype(
-        (
-            np.record,
-            np.dtype(
-                [
-                    *[("ts_ns", "<i8"), ("known_ns", "<i8")],
-                    *[(name, "<f8") for name in values],
-                    ("revision", "<i4"),
-                ],
-                align=True,
-            ),
-        )
+        [
+            *[("ts_ns", "<i8"), ("known_ns", "<i8")],
+            *[(name, "<f8") for name in values],
+            *[("revision", "<i4"), ("source", "<i4"), ("sequence", "<i8")],
+        ],
+        align=True,
     )
     for kind, values in _VALUES.items()
 }
+"""A quote or tick as it is kept: as readers get it, then source and number (-1: none)."""
+
+
+def _seen(own: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the same bytes without source and number, for readers."""
+    names = [name for name in own.names or () if name not in ("source", "sequence")]
+    return np.dtype((np.record, own[names]))
+
+
+POINTS = {kind: _seen(own) for kind, own in _OWN.items()}
 """A quote or tick as readers get it: time, time at which it was known, values, revision."""
 
 Points: TypeAlias = NDArray[Any]
-"""Rows of one of `POINTS`, shape (rows,)."""
+"""Rows of one of `POINTS`, or as they are kept, shape (rows,)."""
 
+_IDENTITY = ["source", "sequence", "revision"]
+"""What tells which row a correction corrects; see `streams.finals.corrected`."""
 _FIRST = 16
 _MOST_FOR_RADIX = 1 << 16
 
@@ -113,6 +122,9 @@ class RecentStore:
     def __init__(self, kind: str, keep: int) -> None:
         self._kind = kind
         self._keep = keep
+        self._sources: dict[str, int] = {}
+        self._source_names: tuple[str, ...] = ()
+        self._source_map = np.empty(0, np.int32)
         # numpy moves records field by field, but what it takes for plain bytes at once.
         self._bytes = np.dtype((np.void, POINTS[kind].itemsize))
         self._own: list[Points] = []
@@ -123,13 +135,16 @@ class RecentStore:
     def take(
         self,
         symbols: tuple[str, ...],
+        sources: tuple[str, ...],
         columns: QuoteColumns | TickColumns,
         known_ns: Longs,
         late: NDArray[np.bool_] | None,
+        *,
         write: int,
     ) -> None:
         """Take rows in, in the order of the tape; see `SessionData` for what a correction does."""
         self._begin(symbols, columns.symbol)
+        self._number(sources)
         view = self.view
         symbol = self._map[columns.symbol]
         key = symbol.astype(np.uint16) if len(view.rows) <= _MOST_FOR_RADIX else symbol
@@ -158,7 +173,7 @@ class RecentStore:
             is_late = late[chosen[edges[n] : edges[n + 1]]]
             view.counts[at] -= int(np.count_nonzero(is_late & (own["revision"] > 0)))
             self._mixed(at, own, is_late)
-            view.latest[at] = self._own[at][view.ends[at] - 1]
+            view.latest[at] = view.rows[at][view.ends[at] - 1]
 
     def _begin(self, symbols: tuple[str, ...], used: NDArray[Any]) -> None:
         """Make the next view, with room for symbols that have their first rows; nobody reads it."""
@@ -169,10 +184,13 @@ class RecentStore:
         written, latest = old.written.copy(), old.latest.copy()
         if more:
             written = np.concatenate((written, np.zeros(more, np.int64)))
-            latest = np.concatenate((latest, blank_points(self._kind, more)))
+            blank = blank_points(self._kind, more)
+            # As bytes: of records numpy would leave out what readers don't see.
+            both = np.concatenate((latest.view(self._bytes), blank.view(self._bytes)))
+            latest = both.view(POINTS[self._kind])
         self.view = Recent(
             place,
-            [*old.rows, *(_fixed(own) for own in self._own[len(old.rows) :])],
+            [*old.rows, *(self._fixed(own) for own in self._own[len(old.rows) :])],
             old.starts + nought,
             old.ends + nought,
             old.counts + nought,
@@ -191,13 +209,22 @@ class RecentStore:
         own = np.unique(used)
         new = own[self._map[own] < 0].tolist()
         self._map[new] = np.arange(len(place), len(place) + len(new))
-        self._own += [np.empty(min(_FIRST, 2 * self._keep), POINTS[self._kind]) for _ in new]
+        self._own += [np.empty(min(_FIRST, 2 * self._keep), _OWN[self._kind]) for _ in new]
         return {**place, **{symbols[i]: int(self._map[i]) for i in new}}
 
+    def _number(self, sources: tuple[str, ...]) -> None:
+        """Take in the sources of a batch: each one's number stays from batch to batch."""
+        if sources is self._source_names or sources == self._source_names:
+            return
+        own = self._sources
+        self._source_map = np.array([own.setdefault(name, len(own)) for name in sources], np.int32)
+        self._source_names = sources
+
     def _packed(self, columns: Any, known_ns: Longs, chosen: NDArray[np.intp]) -> Points:
-        rows = np.empty(len(chosen), POINTS[self._kind])
+        rows = np.empty(len(chosen), _OWN[self._kind])
         rows["known_ns"] = known_ns[chosen]
-        for name in ("ts_ns", *_VALUES[self._kind], "revision"):
+        rows["source"] = self._source_map[columns.source[chosen]]
+        for name in ("ts_ns", *_VALUES[self._kind], "revision", "sequence"):
             rows[name] = getattr(columns, name)[chosen]
         return rows
 
@@ -217,10 +244,10 @@ class RecentStore:
     def _renew(self, at: int, kept: Points, more: int) -> None:
         """Go on in another buffer: those of readers stay as they are."""
         size = min(max(2 * (len(kept) + more), _FIRST), 2 * self._keep)
-        own = np.empty(size, POINTS[self._kind])
+        own = np.empty(size, _OWN[self._kind])
         own[: len(kept)] = kept
         self._own[at] = own
-        self.view.rows[at] = _fixed(own)
+        self.view.rows[at] = self._fixed(own)
         self.view.starts[at], self.view.ends[at] = 0, len(kept)
 
     def _mixed(self, at: int, rows: Points, late: NDArray[np.bool_]) -> None:
@@ -234,20 +261,20 @@ class RecentStore:
                 self._correct(at, rows[n : n + 1])
 
     def _correct(self, at: int, row: Points) -> None:
-        """Put a correction in its place, shape (1,)."""
+        """Put a correction in its place, shape (1,): that of the row it corrects, if there is."""
         view = self.view
         here = self._own[at][view.starts[at] : view.ends[at]]
         ts_ns, revision = int(row["ts_ns"][0]), int(row["revision"][0])
         first, stop = np.searchsorted(here["ts_ns"], [ts_ns, ts_ns + 1]).tolist()
-        if revision and stop - first == 1 and int(here["revision"][first]) < revision:
-            parts = (here[:first], row, here[stop:])
-        else:
-            parts = (here[:stop], row, here[stop:])
-        both = np.concatenate(parts)[-self._keep :]
+        place = stop
+        if revision:
+            (said,) = row[_IDENTITY].tolist()
+            place = first + corrected(here[first:stop][_IDENTITY].tolist(), said)
+        both = np.concatenate((here[:place], row, here[min(place + 1, stop) :]))[-self._keep :]
         self._renew(at, both, 0)
 
-
-def _fixed(rows: Points) -> Points:
-    rows = rows.view()
-    rows.flags.writeable = False
-    return rows
+    def _fixed(self, rows: Points) -> Points:
+        """Return rows as readers get them."""
+        rows = rows.view(POINTS[self._kind])
+        rows.flags.writeable = False
+        return rows

@@ -114,7 +114,7 @@ class Writer:
             points = getattr(batch, kind)
             if points is not None and len(points):
                 known, late = batch.known_ns(kind), batch.late(kind)
-                recent.take(batch.symbols, points, known, late, write)
+                recent.take(batch.symbols, batch.sources, points, known, late, write=write)
         # Of bars that are on the tape and derived ones of the same length, those on the tape.
         views = {key[1]: self._stores[key].view for key in sorted(self._stores, reverse=True)}
         own = self._stores.get(("bars", batch.interval_ns))

@@ -10,7 +10,8 @@ what it missed; a source is asked for it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,26 +58,29 @@ class BuiltFeed:
     ) -> AsyncIterator[Event]:
         """Give what the feed gives, and the bars; see `Feed.events`."""
         asked = [stream for stream in streams if stream != "bars"]
-        if "bars" not in streams:
-            async for event in self.feed.events(symbols, asked, clock):
-                yield event
-            return
+        is_built = "bars" in streams
         is_wanted = self.made_of in asked
-        inner = asked if is_wanted else [*asked, self.made_of]
+        inner = asked if is_wanted or not is_built else [*asked, self.made_of]
         length_ns = clock.interval_ns if isinstance(clock, SessionClock) else MINUTE_NS
         bars = _Bars(length_ns, RULES[self.rules])
-        async for event in self.feed.events(symbols, inner, clock):
-            is_made_of = isinstance(event, TickBlock if self.made_of == "ticks" else QuoteBlock)
-            if is_wanted or not is_made_of:
-                for own in _without(event, () if is_wanted else (self.made_of,)):
+        events = self.feed.events(symbols, inner, clock)
+        # Its connection ends with us, not when the garbage is collected.
+        async with aclosing(events) if isinstance(events, AsyncGenerator) else nullcontext():
+            async for event in events:
+                for own in self._given(event, bars, is_wanted) if is_built else (event,):
                     yield own
-            if isinstance(event, Regained):
-                bars.begin(event.at_ns)
-            elif isinstance(event, TickBlock | QuoteBlock) and is_made_of:
-                bars.take(event)
-            elif isinstance(event, Heard) and self.made_of in event.streams:
-                for built in bars.until(event):
-                    yield built
+
+    def _given(self, event: Event, bars: _Bars, is_wanted: bool) -> Iterator[Event]:
+        """Give an event, but what nobody asked for, and the bars that are there by it."""
+        is_made_of = isinstance(event, TickBlock if self.made_of == "ticks" else QuoteBlock)
+        if is_wanted or not is_made_of:
+            yield from _without(event, () if is_wanted else (self.made_of,))
+        if isinstance(event, Regained):
+            bars.begin(event.at_ns)
+        elif isinstance(event, TickBlock | QuoteBlock) and is_made_of:
+            bars.take(event)
+        elif isinstance(event, Heard) and self.made_of in event.streams:
+            yield from bars.until(event)
 
 
 def _without(event: Event, streams: Sequence[str]) -> Iterator[Event]:

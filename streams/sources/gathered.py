@@ -9,6 +9,7 @@ import numpy as np
 
 from schemas.records import Longs
 from streams.intervals import MINUTE_NS
+from streams.kinds import UNNUMBERED
 from streams.sources.protocol import BadRow, Block
 from streams.sources.rows import Found, bar_block, quote_block, sort_out, sort_ticks, tick_block
 
@@ -67,7 +68,10 @@ class Gathered:
         return len(self.rows)
 
     def block(self) -> Block:
-        """Return the rows as they came; at least one has to be there."""
+        """Return the rows as they came; at least one has to be there.
+
+        Without a number, which is -1 in a block, none is the same as another.
+        """
         rows = self.rows
         numbers = {symbol: n for n, symbol in enumerate(dict.fromkeys(r.symbol for r in rows))}
         symbols = tuple(numbers)
@@ -76,6 +80,7 @@ class Gathered:
         prices = np.array([row.prices for row in rows], np.float64).T
         sizes = np.array([row.sizes for row in rows], np.float64).T
         sequence = np.array([row.sequence for row in rows], np.int64)
+        sequence = np.where(sequence == 0, UNNUMBERED, sequence)
         block: Block
         if self.stream == "bars":
             block = bar_block(

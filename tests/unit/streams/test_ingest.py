@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import BarBlock, Codec, Coverage, TickBlock
+from streams.cli import main
 from streams.errors import DeliveryError
 from streams.ingest import LONGEST_BYTES, Ingest, lines_of
 from streams.intervals import MINUTE_NS
@@ -19,8 +21,10 @@ from streams.outbox import Answered
 from streams.settings import Settings
 from streams.sources.columns import SHAPES
 from streams.sources.files import Form
+from streams.sources.gathered import Gathered, Row
 from streams.sources.times import text_ns
 from streams.topics import MESSAGE_BYTES, shard_of
+from tests.unit.streams.shards import Stage, command, coverage, points
 
 NOON = text_ns("2024-11-29T12:00:00Z")
 SHARDS = 2
@@ -117,6 +121,79 @@ def test_ticks_of_one_time_stay_in_one_block(made: Any) -> None:
     assert isinstance(block, TickBlock)
     assert block.price.tolist() == [1, 2, 1]
     assert [block.conditions[n] for n in block.condition] == ["@", "I", "@"]
+
+
+def test_ticks_of_one_time_without_numbers_are_all_on_the_tape(made: Any) -> None:
+    stage = Stage(command(streams=("ticks",), symbols=("AA",), end="2024-11-27"))
+    at_ns = stage.plan.sessions[0].open_ns
+    taking, kept = made("ticks")
+    taking.take(lines("t,S,p,s", *(f"{at_ns},AA,{price},1" for price in (1, 2, 1))))
+    stage.run()
+    stage.send(*(record for _, record in records(kept)))
+    stage.send(coverage(stage.plan, 0), stream="ticks")
+    stage.run()
+    found = [(point.values[0], point.sequence) for point in points(stage.tape)]
+    assert found == [(1.0, -1), (2.0, -1), (1.0, -1)]
+
+
+def test_quotes_of_one_time_without_numbers_are_all_on_the_tape(made: Any) -> None:
+    stage = Stage(command(streams=("quotes",), symbols=("AA",), end="2024-11-27"))
+    at_ns = stage.plan.sessions[0].open_ns
+    taking, kept = made("quotes")
+    quotes = [f"{at_ns},AA,{bid},1,3,1" for bid in (1, 2)]
+    taking.take(lines("timestamp,symbol,bid,bid_size,ask,ask_size", *quotes))
+    stage.run()
+    stage.send(*(record for _, record in records(kept)))
+    stage.send(coverage(stage.plan, 0), stream="quotes")
+    stage.run()
+    assert [(point.values[0], point.sequence) for point in points(stage.tape)] == [(1, -1), (2, -1)]
+
+
+def test_what_has_a_number_keeps_it() -> None:
+    rows = [Row("A", NOON, (1.0,), (1.0,), number) for number in (7, 0, 8)]
+    block = Gathered("ticks", rows=rows).block()
+    assert isinstance(block, TickBlock)
+    assert block.sequence.tolist() == [7, -1, 8]
+
+
+def test_an_interrupt_leaves_nothing_to_wait_for_but_what_was_handed_over(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taking, kept = made()
+    send = kept.send
+
+    def interrupted(*given: Any, **where: Any) -> None:
+        if kept.sent:
+            raise KeyboardInterrupt
+        send(*given, **where)
+
+    monkeypatch.setattr(kept, "send", interrupted)
+    rows = (bar(name, 0) for name in ("ALPHA", "BETA", "GAMMA", "DELTA"))
+    with pytest.raises(KeyboardInterrupt):
+        taking.take(lines(BARS, *rows))
+    assert len(kept) == 1
+    taking.finish()
+    assert len(kept) == 0
+
+
+def test_ctrl_c_in_the_midst_of_lines_ends_as_interrupted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(Kept):
+        def send(self, *_: Any, **where: Any) -> None:
+            del where
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("streams.ingest.Outbox", Interrupted)
+    monkeypatch.setattr("streams.ingest.check_topics", lambda *_: SHARDS)
+    monkeypatch.setattr("streams.local.running.connected", lambda settings: settings)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    path = tmp_path / "rows.csv"
+    path.write_text(f"{BARS}\n{bar('A', 0)}\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["ingest", str(path), "--stream", "bars", "--namespace", "n"])
+    assert ended.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_what_is_no_row_is_rejected_with_reason_and_line_and_told(made: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -218,6 +218,34 @@ def test_what_is_forgotten_begins_anew() -> None:
         ("A", 0): (7.0, 7.0, 7.0, 7.0, 2.0),
         ("A", 10): (100.0, 100.0, 100.0, 100.0, 1.0),
     }
+
+
+class Walked(dict[tuple[str, int], Any]):
+    """Bars that count how often somebody goes through all of them."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        self.walks += 1
+        return super().__iter__()
+
+
+def test_a_clock_by_which_no_bar_ends_goes_through_none() -> None:
+    builder = BarBuilder(LENGTH)
+    builder.take(ticks([(n, Tick("A", n * LENGTH + 1, 1.0, 1)) for n in range(3)]))
+    assert len(builder.until(3 * LENGTH)) == 3
+    bars = builder._bars = Walked(builder._bars)
+    for clock_ns in range(3 * LENGTH, 4 * LENGTH + 1):
+        assert len(builder.until(clock_ns)) == 0
+        builder.forget(clock_ns - 3 * LENGTH)
+    assert list(dict.keys(bars)) == [("A", LENGTH), ("A", 2 * LENGTH)]
+    walks = bars.walks
+    assert walks == 2, "once to find what goes, once for the oldest of the rest"
+    # One that begins anew is the oldest again, and goes like any other.
+    builder.take(ticks([(9, Tick("A", 4, 7.0, 2))]))
+    builder.forget(LENGTH)
+    assert list(dict.keys(bars)) == [("A", LENGTH), ("A", 2 * LENGTH)]
+    assert len(builder.until(5 * LENGTH)) == 0
 
 
 def test_the_trades_of_extended_hours_set_prices_only_where_no_other_does() -> None:

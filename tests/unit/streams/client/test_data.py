@@ -431,6 +431,7 @@ def test_the_last_quote() -> None:
         *("run-1", "rows", "replay", day.label, day.open_ns, day.close_ns, day.close_ns),
         position=Position({0: 1}),
         symbols=day.symbols,
+        sources=("hand",),
         slice_ns=np.array([day.close_ns]),
         slice_rows=np.array([3], np.int32),
         quotes=quotes,

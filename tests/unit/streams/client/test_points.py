@@ -45,10 +45,13 @@ def kept_by_hand(day: Day, kind: str, symbol: str, keep: int) -> tuple[list[Poin
         if not isinstance(one, Point) or (one.kind, one.symbol) != (kind, symbol):
             continue
         count += not (one.is_late and one.revision)
-        same = [p for p in here if p.ts_ns == one.ts_ns]
+        which = (one.ts_ns, one.source, one.number)
+        same = [
+            p for p in here if (p.ts_ns, p.source, p.number) == which and p.revision < one.revision
+        ]
         if not one.is_late:
             here.append(one)
-        elif one.revision and len(same) == 1 and same[0].revision < one.revision:
+        elif one.revision and len(same) == 1:
             here[here.index(same[0])] = one
         else:
             here.insert(sum(p.ts_ns <= one.ts_ns for p in here), one)
@@ -124,6 +127,42 @@ def test_corrections() -> None:
     assert prices(data_of([busy(DAY, [*rows, which])])) == [1.0, 2.0, 3.0, 3.5, 8.0]
     assert prices(data_of([busy(DAY, [*rows, late])], recent_rows=2)) == [3.0, 3.5]
     assert prices(data_of([busy(DAY, [*rows, late])], recent_rows=3)) == [2.5, 3.0, 3.5]
+
+
+def test_a_revision_takes_the_place_of_the_row_of_its_source_and_number() -> None:
+    rows = [
+        tick(1, 1.0, number=5, sequence=0),
+        tick(1, 2.0, number=6, sequence=1),
+        tick(1, 3.0, number=5, sequence=2, source="aside"),
+        tick(2, 4.0),
+    ]
+    changes = {"known": 3, "revision": 1}
+    first = tick(1, 9.0, number=5, **changes)
+    assert prices(data_of([busy(DAY, [*rows, first])])) == [3.0, 9.0, 2.0, 4.0]
+    # In a batch of its own its source has another place than in that of the row.
+    assert prices(data_of([busy(DAY, [*rows, first])], [1, 2, 3])) == [3.0, 9.0, 2.0, 4.0]
+    second = tick(1, 8.0, number=5, source="aside", **changes)
+    assert prices(data_of([busy(DAY, [*rows, second])], [1, 2, 3])) == [8.0, 1.0, 2.0, 4.0]
+    unknown = tick(1, 7.0, number=6, source="aside", **changes)
+    assert prices(data_of([busy(DAY, [*rows, unknown])])) == [3.0, 1.0, 2.0, 7.0, 4.0]
+    unnumbered = tick(1, 7.0, **changes)
+    assert prices(data_of([busy(DAY, [*rows, unnumbered])])) == [3.0, 1.0, 2.0, 7.0, 4.0]
+    again = tick(1, 6.0, number=5, known=4, revision=2)
+    lower = tick(1, 5.0, number=5, known=5, revision=1)
+    assert prices(data_of([busy(DAY, [*rows, first, again, lower])])) == [3.0, 6.0, 2.0, 5.0, 4.0]
+
+
+def test_a_revision_alone_at_its_time_is_one_more_where_it_corrects_another() -> None:
+    other = tick(1, 2.0, number=6, known=3, revision=1)
+    assert prices(data_of([busy(DAY, [tick(1, 1.0, number=5), other])])) == [1.0, 2.0]
+
+
+def test_what_tells_rows_apart_is_not_for_readers() -> None:
+    rows = [tick(1, 1.0, number=5), tick(2, 2.0, number=6)]
+    data = data_of([busy(DAY, rows)])
+    names = ("ts_ns", "known_ns", "price", "size", "revision")
+    assert data.get_last_n_ticks("S000", 2).dtype.names == names
+    assert data.get_latest_ticks().dtype.names == names
 
 
 def test_the_latest_is_the_newest_by_time_and_history_is_cut_at_the_clock() -> None:

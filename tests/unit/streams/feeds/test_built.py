@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,14 +51,18 @@ class Told:
     given: Sequence[Event]
     name: str = "told"
     asked: tuple[str, ...] = ()
+    is_closed: bool = False
 
     async def events(
         self, symbols: Sequence[str], streams: Sequence[str], clock: Clock
     ) -> AsyncIterator[Event]:
         del symbols, clock
         self.asked = tuple(streams)
-        for event in self.given:
-            yield event
+        try:
+            for event in self.given:
+                yield event
+        finally:
+            self.is_closed = True
 
 
 class Still:
@@ -150,6 +154,17 @@ async def test_what_else_is_asked_for_comes_as_it_is() -> None:
     ]
     plain, asked = await built(given_, "ticks")
     assert (plain, asked) == (given_, ("ticks",))
+
+
+@pytest.mark.parametrize("stream", ["bars", "ticks"])
+async def test_whoever_closes_it_closes_the_feed(stream: str) -> None:
+    feed = Told([regained(0), ticks(("AA", 1, 10.0)), heard(60, "AA")])
+    events = BuiltFeed(feed).events(("AA",), (stream,), Still())
+    assert isinstance(events, AsyncGenerator)
+    assert await anext(events) == regained(0)
+    assert not feed.is_closed
+    await events.aclose()
+    assert feed.is_closed
 
 
 @settings(max_examples=60, deadline=None)
