@@ -55,6 +55,12 @@ class Watermark:
             for stream in streams
             if stream != "bars"
         }
+        # What was vouched for behind a hole, from where to where: it counts once that is closed,
+        # by an answer that came later or by the clock.
+        self._ahead = {
+            stream: (np.full(size, _FAR, np.int64), np.full(size, _FAR, np.int64))
+            for stream in self._vouched
+        }
         self._halted_from = np.full(size, _FAR, np.int64)
         self._halted_until = np.full(size, _FAR, np.int64)
 
@@ -81,9 +87,17 @@ class Watermark:
             stop = int(np.searchsorted(self._ends, end_ns, "right"))
             self._reported[first:stop, numbers] = True
         elif (vouched := self._vouched.get(stream)) is not None:
-            until = vouched[numbers]
+            until, (first, last) = vouched[numbers], self._ahead[stream]
+            low, high = first[numbers], last[numbers]
             goes_on = start_ns <= np.maximum(until, clock_ns)
-            vouched[numbers] = np.where(goes_on, np.maximum(until, end_ns), until)
+            until = np.where(goes_on, np.maximum(until, end_ns), until)
+            # One stretch is kept, the one that grows: that of the connection there is.
+            grows = (start_ns <= high) & (end_ns >= low) & (low < _FAR)
+            low = np.where(goes_on, low, np.where(grows, np.minimum(low, start_ns), start_ns))
+            high = np.where(goes_on, high, np.where(grows, np.maximum(high, end_ns), end_ns))
+            is_closed = low <= np.maximum(until, clock_ns)
+            vouched[numbers] = np.where(is_closed, np.maximum(until, high), until)
+            first[numbers], last[numbers] = np.where(is_closed, _FAR, low), high
 
     def halt(self, halt: Halt) -> None:
         """Take that trading of some symbols is halted, or goes on."""
@@ -155,4 +169,6 @@ class Watermark:
             other._halted_until[new] = self._halted_until[old]
             for stream in other._vouched.keys() & self._vouched.keys():
                 other._vouched[stream][new] = self._vouched[stream][old]
+                for mine, theirs in zip(other._ahead[stream], self._ahead[stream], strict=True):
+                    mine[new] = theirs[old]
         return other

@@ -33,6 +33,7 @@ class Hand:
     """A feed that gives what it is handed, and remembers who asked for what."""
 
     name: str = "hand"
+    settled_ns: int = 0
     handed: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
     asked: list[tuple[str, ...]] = field(default_factory=list)
     is_open: bool = False

@@ -50,6 +50,7 @@ class Told:
 
     given: Sequence[Event]
     name: str = "told"
+    settled_ns: int = 0
     asked: tuple[str, ...] = ()
 
     async def events(

@@ -261,7 +261,7 @@ def test_other_symbols_leave_what_is_known_of_the_rest() -> None:
     one.take(Regained(0, OPEN_NS), WALL_NS)
     one.take(heard(OPEN_NS + 2 * MINUTE_NS, NAMES[:3]), WALL_NS)
     names = ("AA", "BB", "GG")
-    one.follow(plan(symbols=names))
+    one.follow(plan(symbols=names), WALL_NS)
     messages = one.take(Regained(0, OPEN_NS + 4 * MINUTE_NS), WALL_NS)
     until_ns = OPEN_NS + 4 * MINUTE_NS
     assert asked(messages) == {
