@@ -87,8 +87,8 @@ class Watermark:
             stop = int(np.searchsorted(self._ends, end_ns, "right"))
             self._reported[first:stop, numbers] = True
         elif (vouched := self._vouched.get(stream)) is not None:
-            until, (first, last) = vouched[numbers], self._ahead[stream]
-            low, high = first[numbers], last[numbers]
+            until, (starts, ends) = vouched[numbers], self._ahead[stream]
+            low, high = starts[numbers], ends[numbers]
             goes_on = start_ns <= np.maximum(until, clock_ns)
             until = np.where(goes_on, np.maximum(until, end_ns), until)
             # One stretch is kept, the one that grows: that of the connection there is.
@@ -97,7 +97,7 @@ class Watermark:
             high = np.where(goes_on, high, np.where(grows, np.maximum(high, end_ns), end_ns))
             is_closed = low <= np.maximum(until, clock_ns)
             vouched[numbers] = np.where(is_closed, np.maximum(until, high), until)
-            first[numbers], last[numbers] = np.where(is_closed, _FAR, low), high
+            starts[numbers], ends[numbers] = np.where(is_closed, _FAR, low), high
 
     def halt(self, halt: Halt) -> None:
         """Take that trading of some symbols is halted, or goes on."""
