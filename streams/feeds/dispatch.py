@@ -145,7 +145,7 @@ class Dispatch:
             return self._leave(wall_ns)
         if isinstance(event, Regained):
             found = self._leave(wall_ns)
-            self._return(event)
+            self._return(event, wall_ns)
             return [*found, *self._ripe(wall_ns)]
         if isinstance(event, Halt):
             return list(self._halt(event))
@@ -212,7 +212,7 @@ class Dispatch:
         self._is_connected, self._left_ns = False, self._plan.now_ns(wall_ns)
         return found
 
-    def _return(self, event: Regained) -> None:
+    def _return(self, event: Regained, wall_ns: int) -> None:
         """Note what to ask for of the time away; from here on the feed may vouch again."""
         self._is_connected = True
         for stream, known in self._known.items():
@@ -221,12 +221,16 @@ class Dispatch:
                 since[:] = event.since_ns
             # One that was away over a night, or at midnight, was away in more sessions than one.
             for number in range(self._plan.number_at(event.at_ns) + 1):
+                if self._is_shut(number, wall_ns):
+                    continue
                 self._waiting += self._ask(stream, number, since, event.at_ns)
             known.heard[:] = known.vouched[:] = self._whole(stream, event.at_ns)
             known.is_told[:] = False
 
     def _since(self, known: _Known) -> Longs:
         """Return up to when nothing is missed of each symbol, as far as that is known here."""
+        if not self._settled_ns:  # played back: it vouches for all that it gives
+            return known.heard.copy()
         # What a feed gives that vouches for nothing has come all the same, but for the very last.
         late_ns = max(LATE_NS, self._settled_ns)
         is_silent = (known.heard > 0) & ~known.is_told
@@ -237,13 +241,18 @@ class Dispatch:
         """Give the requests that can be answered by now; those of closed sessions nobody needs."""
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            now_ns = self._plan.now_in(one.number, wall_ns)
-            if now_ns >= self._plan.sessions[one.number].close_ns + self._open_ns:
+            if self._is_shut(one.number, wall_ns):
                 continue
+            now_ns = self._plan.now_in(one.number, wall_ns)
             if self._settled_ns and now_ns < one.request.end_ns + self._settled_ns:
                 self._waiting.append(one)
             else:
                 yield Outgoing(self._topics.requests, one.shard, one.request)
+
+    def _is_shut(self, number: int, wall_ns: int) -> bool:
+        """Tell whether a session was closed so long ago that it takes no rows."""
+        close_ns = self._plan.sessions[number].close_ns
+        return self._plan.now_in(number, wall_ns) >= close_ns + self._open_ns
 
     def _ask(self, stream: str, number: int, since: Longs, at_ns: int) -> Iterator[_Waiting]:
         """Ask for what was missed of a session; what is before its catching up others ask for."""

@@ -376,6 +376,14 @@ def test_each_session_of_the_time_away_is_asked_for() -> None:
     assert len({r.id for r in requests}) == len(requests)  # type: ignore[attr-defined]
 
 
+def test_who_asks_too_late_for_a_session_does_not_ask() -> None:
+    one = around_the_clock(THU.open_ns, SETTLED_NS)
+    at_ns = THU.close_ns - 1
+    assert one.take(Regained(0, at_ns), at_ns) == []
+    assert one.due(THU.close_ns + 60 * SECOND_NS) == []
+    assert one.due(THU.close_ns) == []
+
+
 def test_a_session_that_is_closed_by_now_is_not_asked_for() -> None:
     close_ns = THU.close_ns
     for late_s, is_asked in ((59, True), (60, False)):
@@ -388,12 +396,13 @@ def test_a_session_that_is_closed_by_now_is_not_asked_for() -> None:
 
 def test_other_symbols_cost_a_minute_of_those_that_nobody_vouches_for() -> None:
     begin_ns = THU.open_ns
-    one = around_the_clock(begin_ns)
+    one = around_the_clock(begin_ns, SETTLED_NS)
     one.take(Regained(0, begin_ns), begin_ns)
     left_ns, at_ns = begin_ns + 3600 * SECOND_NS, begin_ns + 3601 * SECOND_NS
     more = replace(one._plan.command, symbols=("AA", "BB", "CC"))
     assert one.follow(plan_for(more, 0, SHARDS), left_ns) == []
-    assert asked(one.take(Regained(0, at_ns), at_ns)) == {
+    assert one.take(Regained(0, at_ns), at_ns) == []
+    assert asked(one.due(at_ns + SETTLED_NS + SECOND_NS)) == {
         "AA": (left_ns - 60 * SECOND_NS, at_ns),
         "BB": (left_ns - 60 * SECOND_NS, at_ns),
         "CC": (begin_ns, at_ns),

@@ -180,7 +180,7 @@ def test_it_is_named_as_its_source() -> None:
 
 @pytest.mark.parametrize("uri", ["", "lean:data", "playback", "nowhere:x"])
 def test_what_is_no_feed_is_told_what_is(uri: str) -> None:
-    with pytest.raises(ConfigError, match="is no feed: write .*playback:SOURCE"):
+    with pytest.raises(ConfigError, match=r"is no feed: write .*playback:SOURCE"):
         open_feed(uri)
 
 
