@@ -27,6 +27,8 @@ __all__ = ["Answers", "Message", "Out", "Refusal"]
 log = logging.getLogger("sessiontape.producer")
 
 KINDS = ("rows", "nothing", "cannot_say")
+_Stretch: TypeAlias = tuple[int, int, str]
+"""Start, end and kind of what is said of a part of a range."""
 TOLD = 10_000
 """Bad rows that are remembered, so that not each gap that is asked for tells them again."""
 
@@ -94,6 +96,7 @@ class Answers:
         name = self._primary.name
         packer: Packer[Any] = Packer(run=request.run, request=request.id, source=name)
         kinds: dict[str, str] = {}
+        said: dict[str, list[_Stretch]] = {}
         length = interval_ns(request.interval)
         parts = self._primary.load(
             stream, request.symbols, request.start_ns, request.end_ns, length
@@ -101,7 +104,10 @@ class Answers:
         try:
             for part in parts:
                 if isinstance(part, Answer):
-                    kinds |= {symbol: _said(part, kinds.get(symbol)) for symbol in part.symbols}
+                    if stream == "bars":
+                        kinds |= {s: _said(part, kinds.get(s)) for s in part.symbols}
+                    else:
+                        said |= {s: _cut(request, part, said.get(s)) for s in part.symbols}
                 elif isinstance(part, BadRow):
                     self._is_news(part)
                     yield Refusal(topic, part)
@@ -111,7 +117,9 @@ class Answers:
             log.error("source=%s fails: %s", name, exc)  # noqa: TRY400 - for people, no trace
             yield Refusal(topic, BadRow(exc.path, exc.line, exc.reason))
         yield from (Message(topic, block) for block in packer.end())
-        yield from _coverages(topic, request, kinds, (packer.blocks, packer.rows), name)
+        if stream == "bars":  # minutes that can't be said are asked for one by one, as gaps
+            said = _whole(request, kinds)
+        yield from _coverages(topic, request, said, (packer.blocks, packer.rows), name)
 
     def _gap(self, request: DataRequest) -> Iterator[Out]:
         """Answer from all sources: rows of the minutes asked for, then what is known of each."""
@@ -143,7 +151,7 @@ class Answers:
         for status, kind in ((Status.MISSING, "cannot_say"), (Status.TRADED, "rows")):
             found = np.unique(minutes.symbol[minutes.status == status]).tolist()
             kinds |= dict.fromkeys((minutes.symbols[n] for n in found), kind)
-        yield from _coverages(topic, request, kinds, sent, self._names(filled))
+        yield from _coverages(topic, request, _whole(request, kinds), sent, self._names(filled))
 
     def _filled(
         self, topic: str, request: DataRequest, filled: Filled
@@ -183,21 +191,52 @@ def _said(answer: Answer, before: str | None) -> str:
     return next(kind for kind in ("rows", "cannot_say", "nothing") if kind in (answer.kind, before))
 
 
+def _whole(request: DataRequest, kinds: Mapping[str, str]) -> dict[str, list[_Stretch]]:
+    """Return what holds for the whole range of each symbol."""
+    return {symbol: [(request.start_ns, request.end_ns, kind)] for symbol, kind in kinds.items()}
+
+
+def _cut(request: DataRequest, answer: Answer, before: list[_Stretch] | None) -> list[_Stretch]:
+    """Return what holds for the parts of a symbol's range behind an answer, in their order."""
+    first, last = request.start_ns, request.end_ns
+    if answer.is_whole:
+        return [(first, last, answer.kind)]
+    low, high = max(answer.start_ns, first), min(answer.end_ns, last)
+    if low >= high:
+        return before or []
+    found = [(low, high, answer.kind)]
+    for start, end, kind in before or [(first, last, "cannot_say")]:
+        found += [(start, min(end, low), kind), (max(start, high), end, kind)]
+    return sorted(stretch for stretch in found if stretch[0] < stretch[1])
+
+
+def _joined(stretches: Sequence[_Stretch]) -> Iterator[_Stretch]:
+    """Give stretches that follow each other as one where both can be said, or neither."""
+    for _, some in groupby(stretches, key=lambda stretch: stretch[2] == "cannot_say"):
+        run = list(some)
+        kinds = {kind for _, _, kind in run}
+        yield run[0][0], run[-1][1], next(kind for kind in KINDS if kind in kinds)
+
+
 def _coverages(
     topic: str,
     request: DataRequest,
-    kinds: Mapping[str, str],
+    said: Mapping[str, list[_Stretch]],
     sent: tuple[int, int],
     source: str,
 ) -> Iterator[Message]:
-    """Give the coverage of each kind; a symbol that nothing was said of can't be said."""
-    for kind in KINDS:
-        symbols = [s for s in request.symbols if kinds.get(s, "cannot_say") == kind]
-        for some in symbol_lists(symbols):
+    """Give the coverages of each kind; a symbol that nothing was said of can't be said."""
+    unsaid = [(request.start_ns, request.end_ns, "cannot_say")]
+    found: dict[_Stretch, list[str]] = {}
+    for symbol in dict.fromkeys(request.symbols):
+        for stretch in _joined(said.get(symbol) or unsaid):
+            found.setdefault(stretch, []).append(symbol)
+    for start_ns, end_ns, kind in sorted(found, key=lambda one: (KINDS.index(one[2]), one)):
+        for some in symbol_lists(found[start_ns, end_ns, kind]):
             coverage = Coverage(
                 symbols=some,
-                start_ns=request.start_ns,
-                end_ns=request.end_ns,
+                start_ns=start_ns,
+                end_ns=end_ns,
                 answer=kind,
                 blocks=sent[0],
                 rows=sent[1],

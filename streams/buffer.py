@@ -16,7 +16,7 @@ from streams.merge import ready_ns
 from streams.mixed import Mixed, mixed
 from streams.pile import Pile
 
-__all__ = ["SessionBuffer"]
+__all__ = ["SessionBuffer", "reaches"]
 
 
 class SessionBuffer:
@@ -193,7 +193,7 @@ class _Cover:
     def short_of(self, until_ns: int) -> tuple[str, ...]:
         """Return the symbols that are not covered from the open up to a time, sorted."""
         open_ns, pieces = self._session.open_ns, self._pieces
-        reached = {name: _reaches(pieces.get(name, ()), open_ns) for name in self.rest}
+        reached = {name: reaches(pieces.get(name, ()), open_ns) for name in self.rest}
         return tuple(sorted(name for name, end_ns in reached.items() if end_ns < until_ns))
 
     def add(self, coverage: Coverage) -> None:
@@ -206,11 +206,11 @@ class _Cover:
         for symbol in mine:
             pieces = self._pieces.setdefault(symbol, [])
             pieces.append((coverage.start_ns, coverage.end_ns))
-            if _reaches(pieces, open_ns) >= close_ns:
+            if reaches(pieces, open_ns) >= close_ns:
                 self.rest.discard(symbol)
 
 
-def _reaches(pieces: Sequence[tuple[int, int]], start_ns: int) -> int:
+def reaches(pieces: Sequence[tuple[int, int]], start_ns: int) -> int:
     """Return up to where intervals cover the time from ``start_ns`` on without a hole."""
     reached = start_ns
     for start, end in sorted(pieces):

@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn, Protocol
@@ -114,6 +115,7 @@ class Feeder:
         self._dispatch: Dispatch | None = None
         self._run = ""
         self._sending = asyncio.Lock()
+        self._unsent: deque[Outgoing] = deque()
 
     def tell(self, command: Command) -> None:
         """Take a command; one that is older than what is known is left out."""
@@ -165,9 +167,12 @@ class Feeder:
         """Feed one command's run until it is over or something else is to be fed."""
         command = plan.command
         if self._dispatch is None or self._run != command.run:
-            self._dispatch, self._run = Dispatch(self._topics, plan, self._feed.name), command.run
+            self._unsent.clear()
+            settled_ns = self._feed.settled_ns
+            self._dispatch = Dispatch(self._topics, plan, self._feed.name, settled_ns)
+            self._run = command.run
         else:
-            self._dispatch.follow(plan)
+            self._unsent.extend(self._dispatch.follow(plan, self._wall()))
         log.info(
             "run=%s symbols=%d streams=%s shards=%d",
             *(command.run, len(command.symbols), "+".join(command.streams), self._shards),
@@ -214,7 +219,10 @@ class Feeder:
                 await events.aclose()
 
     async def _send(self, messages: Iterable[Outgoing]) -> None:
-        for message in messages:
+        """Send messages behind those that are not sent yet; what a cancellation leaves, stays."""
+        self._unsent.extend(messages)
+        while self._unsent:
+            message = self._unsent[0]
             value = self._codec.encode(message.record, message.topic)
             key = _key_of(message.record)
             while not self._sender.offer(message.topic, value, key, message.shard):
@@ -222,6 +230,7 @@ class Feeder:
                     return
                 self._sender.check()
                 await asyncio.sleep(ROOM_S)
+            self._unsent.popleft()
 
     async def _pause(self, wait_s: float) -> None:
         with suppress(TimeoutError):

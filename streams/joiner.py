@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from schemas.records import Coverage, DataRequest, Ints
+from streams.buffer import reaches
 from streams.calendar import Session
 from streams.kinds import Rows
 from streams.merge import ready_ns, renumbered
@@ -46,6 +47,7 @@ class Joiner:
             n for n, old in zip(plan.symbols, self._is_active, strict=True) if not old
         )
         self._places = places(plan.symbols, self.active)
+        self._pieces: dict[tuple[str, str], list[tuple[int, int]]] = {}
         asked = plan.request(number, is_now=True, until_ns=until_ns)
         self.is_asked = asked.end_ns > asked.start_ns
         """Whether there is anything to ask for: else nothing was before they join."""
@@ -85,10 +87,15 @@ class Joiner:
         has looked at may stand behind rows that came before it and are not read again.
         """
         asked = self.request
-        is_whole = coverage.start_ns <= asked.start_ns and coverage.end_ns >= asked.end_ns
-        is_ours = coverage.request == self.request.id or (not coverage.request and is_new)
-        if is_ours and is_whole:
-            self._rest -= {(stream, name) for name in coverage.symbols}
+        is_ours = coverage.request == asked.id or (not coverage.request and is_new)
+        if not is_ours:
+            return
+        for one in self._rest.intersection((stream, name) for name in coverage.symbols):
+            # An answer comes in pieces where it can't say of all of it.
+            pieces = self._pieces.setdefault(one, [])
+            pieces.append((coverage.start_ns, coverage.end_ns))
+            if reaches(pieces, asked.start_ns) >= asked.end_ns:
+                self._rest.discard(one)
 
     def take(self, clock_ns: Callable[[Rows], int]) -> tuple[list[Rows], list[Rows]]:
         """Return what was held: what is ready at a clock (that of its kind), and what is not."""

@@ -25,7 +25,7 @@ from streams.feeds.protocol import Clock, Event
 from streams.feeds.websocket import PONG, Patience, Wire, listen
 from streams.intervals import SECOND_NS
 from streams.settings import Settings
-from streams.sources.alpaca import GONE, Place, row_of, tick_number
+from streams.sources.alpaca import GONE, SETTLED_NS, Place, row_of, tick_number
 from streams.sources.gathered import Gathered, Row
 from streams.sources.times import text_ns
 
@@ -81,6 +81,11 @@ class AlpacaFeed:
             An option that is none or has no meaning, or credentials that are not set.
         """
         return cls(Place.read(text, settings))
+
+    @property
+    def settled_ns(self) -> int:
+        """How long the history takes to be final, what the feed holds back included."""
+        return SETTLED_NS + self.place.delay_ns
 
     def events(
         self, symbols: Sequence[str], streams: Sequence[str], clock: Clock

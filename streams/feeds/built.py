@@ -53,6 +53,11 @@ class BuiltFeed:
         """Name of the feed with ``built:`` before it."""
         return f"built:{self.feed.name}"
 
+    @property
+    def settled_ns(self) -> int:
+        """As long as that of the feed."""
+        return self.feed.settled_ns
+
     async def events(
         self, symbols: Sequence[str], streams: Sequence[str], clock: Clock
     ) -> AsyncIterator[Event]:

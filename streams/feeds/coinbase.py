@@ -20,7 +20,7 @@ from typing import Any, Self
 from streams.errors import FeedError, SourceError
 from streams.feeds.protocol import Clock, Event, Heard, Regained
 from streams.feeds.websocket import PONG, Patience, Wire, listen
-from streams.sources.coinbase import Place, trade_row
+from streams.sources.coinbase import SETTLED_NS, Place, trade_row
 from streams.sources.gathered import Gathered, Row
 from streams.sources.times import text_ns
 
@@ -57,6 +57,11 @@ class CoinbaseFeed:
             An option that is none.
         """
         return cls(Place.read(text))
+
+    @property
+    def settled_ns(self) -> int:
+        """How long the history takes to be final."""
+        return SETTLED_NS
 
     def events(
         self, symbols: Sequence[str], streams: Sequence[str], clock: Clock

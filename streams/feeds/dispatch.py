@@ -2,7 +2,7 @@
 
 A coverage goes out at once when it passes the end of a bar, else a few times a second for each
 shard and stream. It begins where the one before it ended: what nobody vouches for in between, the
-time away, a source is asked for.
+time away, a source is asked for as soon as its history is final.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ __all__ = ["Dispatch", "Outgoing"]
 Places = NDArray[np.intp]
 PACE_NS = SECOND_NS // 10
 """Least wall time between two coverages of a shard and stream within one bar."""
+CLOCKS_NS = SECOND_NS
+"""What the clocks of feeder and producer may differ, where history takes time to be final."""
+LATE_NS = 60 * SECOND_NS
+"""What is missed at the end of a connection that vouched for nothing was ready so long before."""
 STREAMS: dict[type[Record], str] = {BarBlock: "bars", QuoteBlock: "quotes", TickBlock: "ticks"}
 
 
@@ -46,15 +50,26 @@ class _Known:
     """What is known of one stream, by symbol; shape (symbols,) each.
 
     ``heard`` is the ready time up to which the feed has given all, ``vouched`` that up to which a
-    coverage says so; both 0 where nothing is known.
+    coverage says so; both 0 where nothing is known. ``is_told`` where the feed has said so itself
+    in its last connection: it vouches for the stream.
     """
 
     heard: Longs
     vouched: Longs
+    is_told: NDArray[np.bool_]
 
     @classmethod
     def none(cls, count: int) -> _Known:
-        return cls(np.zeros(count, np.int64), np.zeros(count, np.int64))
+        return cls(np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.bool_))
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request and the session it is about, by its number."""
+
+    number: int
+    shard: int
+    request: DataRequest
 
 
 class Dispatch:
@@ -68,28 +83,48 @@ class Dispatch:
         The run as any of its shards sees it.
     source
         What blocks carry as their source.
+    settled_ns
+        See `Feed.settled_ns`.
     """
 
-    def __init__(self, topics: Topics, plan: Plan, source: str) -> None:
+    def __init__(self, topics: Topics, plan: Plan, source: str, settled_ns: int = 0) -> None:
         self.rows = 0
         """Rows that were sent."""
         self.outside = 0
         """Rows that were not: of no session, or of no symbol of the run."""
         self._topics = topics
         self._source = source
+        self._settled_ns = settled_ns + CLOCKS_NS if settled_ns else 0
+        # So long behind its close a session may still be open.
+        command = plan.command
+        self._open_ns = int(max(command.session_timeout_s, command.lateness_s) * SECOND_NS)
+        self._waiting: list[_Waiting] = []
+        self._left_ns = 0
         self._known: dict[str, _Known] = {}
         self._names: tuple[str, ...] = ()
         self._is_connected = False
         self._sent_ns: dict[tuple[str, int], int] = {}
-        self.follow(plan)
+        self._adopt(plan)
 
-    def follow(self, plan: Plan) -> None:
-        """Go on with another plan of the same run; what is known of its symbols stays."""
+    def follow(self, plan: Plan, wall_ns: int) -> list[Outgoing]:
+        """Go on with another plan of the same run; return what was still to be said under the old.
+
+        What is known of its symbols stays, and what is to be asked for them.
+        """
+        found = self._leave(wall_ns)
+        self._adopt(plan)
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            symbols = tuple(name for name in one.request.symbols if name in self._numbers)
+            if symbols:
+                self._waiting.append(replace(one, request=replace(one.request, symbols=symbols)))
+        return found
+
+    def _adopt(self, plan: Plan) -> None:
         before, self._plan = self._names, plan
         self._names = tuple(sorted(plan.everywhere))
         self._numbers = {name: n for n, name in enumerate(self._names)}
         self._shard = np.array([shard_of(name, plan.shards) for name in self._names], np.intp)
-        self._is_connected = False
         old = {name: n for n, name in enumerate(before)}
         kept = [(n, old[name]) for n, name in enumerate(self._names) if name in old]
         known = {stream: _Known.none(len(self._names)) for stream in plan.command.streams}
@@ -97,6 +132,7 @@ class Dispatch:
             for new, at in kept:
                 known[stream].heard[new] = self._known[stream].heard[at]
                 known[stream].vouched[new] = self._known[stream].vouched[at]
+                known[stream].is_told[new] = self._known[stream].is_told[at]
         self._known = known
         self._places = lru_cache(maxsize=64)(self._find)
 
@@ -108,14 +144,19 @@ class Dispatch:
         if isinstance(event, Lost):
             return self._leave(wall_ns)
         if isinstance(event, Regained):
-            return [*self._leave(wall_ns), *self._return(event)]
+            found = self._leave(wall_ns)
+            self._return(event, wall_ns)
+            return [*found, *self._ripe(wall_ns)]
         if isinstance(event, Halt):
             return list(self._halt(event))
         return list(self._cut(event))
 
     def due(self, wall_ns: int, *, is_last: bool = False) -> list[Outgoing]:
-        """Return the coverages that are due by now; all that can be said if it is the last time."""
-        found: list[Outgoing] = []
+        """Return the coverages and requests that are due by now.
+
+        All that can be said of the connection if it is the last time.
+        """
+        found = list(self._ripe(wall_ns))
         for stream, known in self._known.items():
             is_new = known.heard > known.vouched
             if not is_new.any():
@@ -143,6 +184,7 @@ class Dispatch:
             if known is not None:
                 places = self._places(heard.symbols)
                 known.heard[places] = np.maximum(known.heard[places], heard.until_ns)
+                known.is_told[places] = True
 
     def _vouch(self, stream: str, shard: int, places: Places) -> Iterator[Outgoing]:
         """Say what is known of some symbols of a shard, session by session."""
@@ -164,28 +206,60 @@ class Dispatch:
 
     def _leave(self, wall_ns: int) -> list[Outgoing]:
         """Say what is still to be said of a connection that is over."""
-        found = self.due(wall_ns, is_last=True) if self._is_connected else []
-        self._is_connected = False
+        if not self._is_connected:
+            return []
+        found = self.due(wall_ns, is_last=True)
+        self._is_connected, self._left_ns = False, self._plan.now_ns(wall_ns)
         return found
 
-    def _return(self, event: Regained) -> Iterator[Outgoing]:
-        """Ask for the time away; from here on the feed may vouch again."""
+    def _return(self, event: Regained, wall_ns: int) -> None:
+        """Note what to ask for of the time away; from here on the feed may vouch again."""
         self._is_connected = True
-        number = self._plan.number_at(event.at_ns)
         for stream, known in self._known.items():
-            since = known.heard.copy()
+            since = self._since(known)
             if event.since_ns:
                 since[:] = event.since_ns
-            at_ns = self._whole(stream, event.at_ns)
-            if number >= 0:
-                yield from self._ask(stream, number, since, event.at_ns)
-            known.heard[:] = known.vouched[:] = at_ns
+            # One that was away over a night, or at midnight, was away in more sessions than one.
+            for number in range(self._plan.number_at(event.at_ns) + 1):
+                if self._is_shut(number, wall_ns):
+                    continue
+                self._waiting += self._ask(stream, number, since, event.at_ns)
+            known.heard[:] = known.vouched[:] = self._whole(stream, event.at_ns)
+            known.is_told[:] = False
 
-    def _ask(self, stream: str, number: int, since: Longs, at_ns: int) -> Iterator[Outgoing]:
+    def _since(self, known: _Known) -> Longs:
+        """Return up to when nothing is missed of each symbol, as far as that is known here."""
+        if not self._settled_ns:  # played back: it vouches for all that it gives
+            return known.heard.copy()
+        # What a feed gives that vouches for nothing has come all the same, but for the very last.
+        late_ns = max(LATE_NS, self._settled_ns)
+        is_silent = (known.heard > 0) & ~known.is_told
+        last = np.maximum(known.heard, self._left_ns - late_ns)
+        return np.where(is_silent, last, known.heard)
+
+    def _ripe(self, wall_ns: int) -> Iterator[Outgoing]:
+        """Give the requests that can be answered by now; those of closed sessions nobody needs."""
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if self._is_shut(one.number, wall_ns):
+                continue
+            now_ns = self._plan.now_in(one.number, wall_ns)
+            if self._settled_ns and now_ns < one.request.end_ns + self._settled_ns:
+                self._waiting.append(one)
+            else:
+                yield Outgoing(self._topics.requests, one.shard, one.request)
+
+    def _is_shut(self, number: int, wall_ns: int) -> bool:
+        """Tell whether a session was closed so long ago that it takes no rows."""
+        close_ns = self._plan.sessions[number].close_ns
+        return self._plan.now_in(number, wall_ns) >= close_ns + self._open_ns
+
+    def _ask(self, stream: str, number: int, since: Longs, at_ns: int) -> Iterator[_Waiting]:
         """Ask for what was missed of a session; what is before its catching up others ask for."""
         session, command = self._plan.sessions[number], self._plan.command
         low = max(self._plan.catchup_end_ns, session.open_ns)
-        end_ns = self._whole(stream, min(at_ns, session.close_ns))
+        is_over = at_ns >= session.close_ns
+        end_ns = session.close_ns if is_over else self._whole(stream, at_ns)
         starts = np.array([self._whole(stream, ns) for ns in since.tolist()], np.int64).clip(low)
         for shard in range(self._plan.shards):
             mine = np.flatnonzero((self._shard == shard) & (starts < end_ns))
@@ -193,7 +267,8 @@ class Dispatch:
             for n, (start, end, places) in enumerate(_groups(spans, mine)):
                 request = DataRequest(
                     # Symbols that left at other times are asked for one by one.
-                    id=f"{command.run}/away/{at_ns}/{shard}/{stream}" + (f"/{n}" if n else ""),
+                    id=f"{command.run}/away/{session.label}/{at_ns}/{shard}/{stream}"
+                    + (f"/{n}" if n else ""),
                     run=command.run,
                     kind="session",
                     streams=(stream,),
@@ -205,7 +280,7 @@ class Dispatch:
                     interval=command.interval,
                     reason="the feed was away",
                 )
-                yield Outgoing(self._topics.requests, shard, request)
+                yield _Waiting(number, shard, request)
 
     def _whole(self, stream: str, ts_ns: int) -> int:
         """Return a time; for bars the end of the last bar that ended by then."""

@@ -52,6 +52,11 @@ class Playback:
         """Name of the source: the rows are its."""
         return self.source.name
 
+    @property
+    def settled_ns(self) -> int:
+        """0: what is played back is final."""
+        return 0
+
     async def events(
         self, symbols: Sequence[str], streams: Sequence[str], clock: Clock
     ) -> AsyncIterator[Event]:

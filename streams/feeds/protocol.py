@@ -96,6 +96,11 @@ class Feed(Protocol):
         """How it calls itself in the source field of blocks."""
         ...
 
+    @property
+    def settled_ns(self) -> int:
+        """So long after a time its vendor's history is final; 0: it always is."""
+        ...
+
     def events(
         self, symbols: Sequence[str], streams: Sequence[str], clock: Clock
     ) -> AsyncIterator[Event]:

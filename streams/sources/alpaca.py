@@ -36,7 +36,7 @@ from streams.sources.protocol import Answer, BadRow, Part
 from streams.sources.rest import Rest, Site
 from streams.sources.times import ns_text, text_ns
 
-__all__ = ["GONE", "AlpacaSource", "Place", "row_of", "tick_number"]
+__all__ = ["GONE", "SETTLED_NS", "AlpacaSource", "Place", "row_of", "tick_number"]
 
 STREAM_URL = "wss://stream.data.alpaca.markets/v2"
 REST_URL = "https://data.alpaca.markets"

@@ -29,7 +29,7 @@ from streams.sources.protocol import Answer, BadRow, Part
 from streams.sources.rest import Rest, Site
 from streams.sources.times import ns_text, text_ns
 
-__all__ = ["CoinbaseSource", "Place", "trade_row"]
+__all__ = ["SETTLED_NS", "CoinbaseSource", "Place", "trade_row"]
 
 STREAM_URL = "wss://ws-feed.exchange.coinbase.com"
 REST_URL = "https://api.exchange.coinbase.com"

@@ -220,3 +220,33 @@ def test_a_source_that_fails_is_told_for_a_session_and_passed_over_for_a_gap() -
     blocks, [coverage], none = told(list(answers.to(request("A", kind="gap"))))
     assert [b.source for b in blocks] == ["told", "other"]
     assert none == []
+
+
+def test_a_part_of_ticks_that_cannot_be_said_is_cut_out_of_their_coverage() -> None:
+    first, last = DAY.open_ns, DAY.open_ns + 3 * MINUTE_NS
+    settled = last - 5
+    parts: list[Part] = [
+        Answer(("A",), "rows"),
+        Answer(("A", "B"), "cannot_say", settled, last),
+        Answer(("B", "C", "D"), "nothing"),  # the later word holds
+        Answer(("C",), "cannot_say", first + 10, first + 20),
+        Answer(("C",), "rows", first + 30, first + 40),
+        Answer(("E",), "rows", first, first + 10),
+        Answer(("A", "F"), "rows", last, last + MINUTE_NS),  # beside what was asked for
+        Answer(("D",), "nothing", settled, last),
+    ]
+    asked = request("A", "B", "C", "D", "E", "F", streams=("ticks",))
+    out = list(answers_of(Told(parts)).to(asked))
+    coverages = [o.record for o in out if isinstance(o, Message)]
+    said = [(c.answer, c.symbols, c.start_ns, c.end_ns) for c in coverages]  # type: ignore[union-attr]
+    assert said == [
+        ("rows", ("E",), first, first + 10),
+        ("rows", ("A",), first, settled),
+        ("rows", ("C",), first + 20, last),
+        ("nothing", ("C",), first, first + 10),
+        ("nothing", ("B", "D"), first, last),
+        ("cannot_say", ("F",), first, last),
+        ("cannot_say", ("C",), first + 10, first + 20),
+        ("cannot_say", ("E",), first + 10, last),
+        ("cannot_say", ("A",), settled, last),
+    ]

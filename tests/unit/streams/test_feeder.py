@@ -33,6 +33,7 @@ class Hand:
     """A feed that gives what it is handed, and remembers who asked for what."""
 
     name: str = "hand"
+    settled_ns: int = 0
     handed: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
     asked: list[tuple[str, ...]] = field(default_factory=list)
     is_open: bool = False
@@ -241,6 +242,40 @@ async def test_without_room_it_waits_and_loses_nothing() -> None:
         await desk.until(lambda: len(desk.box.of(BarBlock)) == 3)
         starts = [int(b.ts_ns[0]) for b in desk.box.of(BarBlock)]
         assert starts == [open_ns() + n * MINUTE_NS for n in range(3)]
+
+
+async def test_what_waits_for_room_goes_first_when_other_symbols_are_subscribed() -> None:
+    async with Desk() as desk:
+        desk.box.room = 0
+        desk.tell()
+        for event in (block(*NAMES), heard(1)):
+            desk.hand.handed.put_nowait(event)
+        await desk.until(lambda: desk.hand.handed.qsize() == 1)
+        await desk.rounds()
+        desk.tell(version=3, symbols=(*NAMES, "DD"))
+        await desk.until(lambda: len(desk.hand.asked) == 2)
+        desk.box.room = 100
+        await desk.until(lambda: len(desk.box.sent) >= 2)
+        await desk.rounds()
+        blocks = [record for _, _, record in desk.box.sent[:2]]
+        assert {type(record) for record in blocks} == {BarBlock}
+        assert sorted(n for b in blocks for n in b.symbols) == [*NAMES]  # type: ignore[attr-defined]
+        assert len(desk.box.of(BarBlock)) == len({shard_of(name, SHARDS) for name in NAMES})
+
+
+async def test_what_another_run_left_unsent_is_not_sent() -> None:
+    async with Desk() as desk:
+        desk.box.room = 0
+        desk.tell()
+        desk.hand.handed.put_nowait(block(*NAMES))
+        await desk.until(lambda: desk.hand.handed.empty() and desk.hand.is_open)
+        await desk.rounds()
+        desk.tell(version=3, run="run-2")
+        await desk.until(lambda: len(desk.hand.asked) == 2)
+        desk.box.room = 100
+        desk.hand.handed.put_nowait(block("AA", minute=1))
+        await desk.until(lambda: desk.box.of(BarBlock))
+        assert {b.run for b in desk.box.of(BarBlock)} == {"run-2"}
 
 
 async def test_without_room_it_can_still_be_stopped() -> None:

@@ -72,6 +72,29 @@ def test_what_closes_a_hole_counts_with_what_came_behind_it() -> None:
     assert second(found.reached(OPEN_NS)) == 70
 
 
+def test_what_is_vouched_for_behind_a_hole_counts_once_that_is_closed() -> None:
+    found = mark("ticks")
+    found.cover("ticks", cover(0, 10), OPEN_NS)
+    found.cover("ticks", cover(20, 30), OPEN_NS)
+    found.cover("ticks", cover(30, 40, "AA"), OPEN_NS)
+    found = found.renamed(SYMBOLS)
+    found.cover("ticks", cover(10, 20, "AA"), OPEN_NS)  # the answer to who asked for it
+    assert second(found.reached(OPEN_NS)) == 10
+    found.cover("ticks", cover(10, 20, "BB"), OPEN_NS)
+    assert second(found.reached(OPEN_NS)) == 30
+    found.cover("ticks", cover(30, 40, "BB"), OPEN_NS)
+    assert second(found.reached(OPEN_NS)) == 40
+    # Of two stretches the last one is kept: what is between them is a hole, too.
+    found.cover("ticks", cover(50, 60), OPEN_NS)
+    found.cover("ticks", cover(70, 80), OPEN_NS)
+    found.cover("ticks", cover(40, 50), OPEN_NS)
+    assert second(found.reached(OPEN_NS)) == 50
+    # So it does once the clock has come behind the hole.
+    clock_ns = OPEN_NS + 72 * SECOND_NS
+    found.cover("ticks", cover(80, 90), clock_ns)
+    assert second(found.reached(clock_ns)) == 90
+
+
 def test_with_bars_ticks_are_out_up_to_the_minute_that_lacks_one() -> None:
     found = mark("bars", "ticks")
     found.cover("ticks", cover(0, 300), OPEN_NS)

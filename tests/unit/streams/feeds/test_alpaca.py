@@ -100,6 +100,8 @@ async def heard(
 
 def test_it_is_a_feed() -> None:
     assert isinstance(feed("ws://127.0.0.1/"), Feed)
+    for name, minutes in (("iex", 1), ("sip", 1), ("delayed_sip", 16)):
+        assert AlpacaFeed.open(f"feed={name}", SETTINGS).settled_ns == minutes * 60 * 10**9
     assert feed("ws://127.0.0.1/").name == "alpaca"
 
 

@@ -50,6 +50,7 @@ class Told:
 
     given: Sequence[Event]
     name: str = "told"
+    settled_ns: int = 0
     asked: tuple[str, ...] = ()
     is_closed: bool = False
 
@@ -197,6 +198,7 @@ def test_it_is_found_by_its_uri() -> None:
     assert isinstance(feed, BuiltFeed)
     assert (feed.name, feed.rules, feed.made_of) == ("built:synthetic", "tape", "ticks")
     assert is_feed("built:coinbase:")
+    assert open_feed("built:coinbase:").settled_ns == open_feed("coinbase:").settled_ns > 0
     assert not is_feed("built:lean:somewhere")
     assert is_of_the_past("built:from=quotes:rehearsal:seed=1:lean:somewhere")
     with pytest.raises(ConfigError, match="is no feed"):

@@ -84,6 +84,7 @@ def numbers(events: list[Event]) -> list[int]:
 
 def test_it_is_a_feed() -> None:
     assert isinstance(CoinbaseFeed.open(""), Feed)
+    assert CoinbaseFeed.open("").settled_ns == 5 * SECOND
     assert CoinbaseFeed.open("").place.stream_url == "wss://ws-feed.exchange.coinbase.com"
 
 

@@ -261,7 +261,7 @@ def test_other_symbols_leave_what_is_known_of_the_rest() -> None:
     one.take(Regained(0, OPEN_NS), WALL_NS)
     one.take(heard(OPEN_NS + 2 * MINUTE_NS, NAMES[:3]), WALL_NS)
     names = ("AA", "BB", "GG")
-    one.follow(plan(symbols=names))
+    one.follow(plan(symbols=names), WALL_NS)
     messages = one.take(Regained(0, OPEN_NS + 4 * MINUTE_NS), WALL_NS)
     until_ns = OPEN_NS + 4 * MINUTE_NS
     assert asked(messages) == {
@@ -308,3 +308,148 @@ def test_each_moment_is_vouched_for_once_or_was_away(data: st.DataObject) -> Non
         whole_ns = end_ns - (end_ns - OPEN_NS) % MINUTE_NS
         assert reached >= min(whole_ns, CLOSE_NS)
         assert reached <= CLOSE_NS
+
+
+SETTLED_NS = 5 * SECOND_NS
+UTC_DAYS = command(
+    mode="live",
+    speed=1.0,
+    symbols=("AA", "BB"),
+    streams=("ticks",),
+    calendar="24/7",
+    hours="regular",
+    start="2024-11-28",
+    end="2024-11-29",
+)
+THU, FRI = plan_for(UTC_DAYS, 0, SHARDS).sessions
+
+
+def wall_at(tape_ns: int) -> int:
+    """The wall time of a tape time of the first session."""
+    return WALL_NS + tape_ns - ANCHOR_NS
+
+
+def around_the_clock(begin_ns: int, settled_ns: int = 0, **changes: Any) -> Dispatch:
+    """A run on the clock of the wall, which has no nights."""
+    anchored = replace(UTC_DAYS, anchor_wall_ns=begin_ns, anchor_clock_ns=begin_ns, **changes)
+    return Dispatch(TOPICS, plan_for(anchored, 0, SHARDS), "vendor", settled_ns)
+
+
+def test_the_time_away_is_asked_for_when_its_history_is_final() -> None:
+    for stream in ("bars", "ticks"):
+        one = Dispatch(TOPICS, plan(streams=(stream,)), "vendor", SETTLED_NS)
+        at_ns = ANCHOR_NS + 30 * SECOND_NS
+        assert one.take(Regained(ANCHOR_NS, at_ns), wall_at(at_ns)) == []
+        later_ns = at_ns + SETTLED_NS + SECOND_NS - 1  # a second for what the clocks may differ
+        vouched = one.take(heard(later_ns, streams=(stream,)), wall_at(later_ns))
+        assert asked(vouched) == {}
+        assert all(start >= at_ns for pairs in spans(vouched).values() for start, _ in pairs)
+        start_ns = OPEN_NS + MINUTE_NS if stream == "bars" else ANCHOR_NS
+        assert asked(one.due(wall_at(later_ns + 1))) == dict.fromkeys(NAMES, (start_ns, at_ns))
+        assert asked(one.due(wall_at(later_ns + 2))) == {}
+
+
+def test_what_waits_to_be_asked_for_waits_through_other_connections_and_symbols() -> None:
+    one = Dispatch(TOPICS, plan(streams=("ticks",)), "vendor", SETTLED_NS)
+    one.take(Regained(ANCHOR_NS, ANCHOR_NS + 10), wall_at(ANCHOR_NS + 10))
+    one.take(Lost("away", ANCHOR_NS + 20, 1.0), wall_at(ANCHOR_NS + 20))
+    assert one.take(Regained(ANCHOR_NS + 20, ANCHOR_NS + 30), wall_at(ANCHOR_NS + 30)) == []
+    assert one.follow(plan(streams=("ticks",), symbols=("AA", "ZZ")), wall_at(ANCHOR_NS + 40)) == []
+    due = one.due(wall_at(ANCHOR_NS + 30 + SETTLED_NS + SECOND_NS))
+    requests = [m.record for m in due if isinstance(m.record, DataRequest)]
+    assert [(r.symbols, r.start_ns, r.end_ns) for r in requests] == [
+        (("AA",), ANCHOR_NS, ANCHOR_NS + 10),
+        (("AA",), ANCHOR_NS + 20, ANCHOR_NS + 30),
+    ]
+
+
+def test_each_session_of_the_time_away_is_asked_for() -> None:
+    one = around_the_clock(THU.open_ns)
+    one.take(Regained(0, THU.open_ns), THU.open_ns)
+    since_ns, at_ns = FRI.open_ns - 7 * SECOND_NS, FRI.open_ns + 9 * SECOND_NS
+    one.take(Lost("away", since_ns, 1.0), since_ns)
+    requests = [m.record for m in one.take(Regained(since_ns, at_ns), at_ns)]
+    assert {(r.session, r.start_ns, r.end_ns) for r in requests} == {  # type: ignore[attr-defined]
+        (THU.label, since_ns, THU.close_ns),
+        (FRI.label, FRI.open_ns, at_ns),
+    }
+    assert len({r.id for r in requests}) == len(requests)  # type: ignore[attr-defined]
+
+
+def test_who_asks_too_late_for_a_session_does_not_ask() -> None:
+    one = around_the_clock(THU.open_ns, SETTLED_NS)
+    at_ns = THU.close_ns - 1
+    assert one.take(Regained(0, at_ns), at_ns) == []
+    assert one.due(THU.close_ns + 60 * SECOND_NS) == []
+    assert one.due(THU.close_ns) == []
+
+
+def test_a_session_that_is_closed_by_now_is_not_asked_for() -> None:
+    close_ns = THU.close_ns
+    for late_s, is_asked in ((59, True), (60, False)):
+        one = around_the_clock(THU.open_ns)
+        at_ns = close_ns + late_s * SECOND_NS
+        requests = [m.record for m in one.take(Regained(0, at_ns), at_ns)]
+        sessions = {r.session for r in requests}  # type: ignore[attr-defined]
+        assert sessions == ({THU.label, FRI.label} if is_asked else {FRI.label})
+
+
+def test_other_symbols_cost_a_minute_of_those_that_nobody_vouches_for() -> None:
+    begin_ns = THU.open_ns
+    one = around_the_clock(begin_ns, SETTLED_NS)
+    one.take(Regained(0, begin_ns), begin_ns)
+    left_ns, at_ns = begin_ns + 3600 * SECOND_NS, begin_ns + 3601 * SECOND_NS
+    more = replace(one._plan.command, symbols=("AA", "BB", "CC"))
+    assert one.follow(plan_for(more, 0, SHARDS), left_ns) == []
+    assert one.take(Regained(0, at_ns), at_ns) == []
+    assert asked(one.due(at_ns + SETTLED_NS + SECOND_NS)) == {
+        "AA": (left_ns - 60 * SECOND_NS, at_ns),
+        "BB": (left_ns - 60 * SECOND_NS, at_ns),
+        "CC": (begin_ns, at_ns),
+    }
+
+
+def test_what_was_heard_is_said_before_other_symbols_come() -> None:
+    one = dispatch(streams=("ticks",), symbols=("AA",))
+    one.take(Regained(0, ANCHOR_NS), WALL_NS)
+    one.take(heard(ANCHOR_NS + 1, streams=("ticks",)), WALL_NS)
+    assert one.take(heard(ANCHOR_NS + 2, streams=("ticks",)), WALL_NS) == []
+    last = one.follow(plan(streams=("ticks",), symbols=("AA", "BB")), WALL_NS)
+    assert spans(last) == {"AA": [(ANCHOR_NS + 1, ANCHOR_NS + 2)]}
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_around_midnight_ticks_are_vouched_for_or_asked_for_once(data: st.DataObject) -> None:
+    begin_ns = now = FRI.open_ns - 60 * SECOND_NS
+    one = around_the_clock(begin_ns, data.draw(st.sampled_from([0, SETTLED_NS])))
+    said: list[Outgoing] = list(one.take(Regained(0, now), now))
+    since: int | None = None
+    for _ in range(data.draw(st.integers(1, 15))):
+        now += data.draw(st.integers(1, 20 * SECOND_NS))
+        if since is not None:
+            said += one.take(Regained(since, now), now)
+            since = None
+        else:
+            said += one.take(heard(now, ("AA", "BB"), ("ticks",)), now)
+            if data.draw(st.booleans()):
+                said += one.take(Lost("away", now, 0.1), now)
+                since = now
+        said += one.due(now)
+    said += one.due(now, is_last=True)
+    # The last of the first day is asked for while that may be open; ticks wait for no whole bar.
+    said += one.due(min(now + SETTLED_NS + SECOND_NS, FRI.open_ns + 59 * SECOND_NS))
+    said += one.due(now + SETTLED_NS + SECOND_NS)
+    end_ns = now if since is None else since
+    for name in ("AA", "BB"):
+        pieces = spans(said).get(name, [])
+        pieces += [
+            (r.start_ns, r.end_ns)
+            for m in said
+            if isinstance(r := m.record, DataRequest) and name in r.symbols
+        ]
+        reached = begin_ns
+        for start, end in sorted(pieces):
+            assert start == reached
+            reached = end
+        assert reached == end_ns
