@@ -25,6 +25,7 @@ MEASUREMENTS: Mapping[str, str] = {
     "prefetch": "hits and transitions over 206 rolls; a slow source with and without",
     "minutes": "gaps searched and 5m and 15m derived, 500 symbols x 390 minutes",
     "ticks": "ticks from a Parquet file to SessionData, and plain Python beside it",
+    "controls": "how soon a run pauses, beside a message there and back",
     "live": "live latency: from the last report of a slice to the slice in SessionData",
     "session_data": "what a strategy's reads of SessionData cost",
     "built": "ticks to bars of minutes, 50 symbols x 20,000 ticks",

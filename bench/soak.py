@@ -33,6 +33,7 @@ FAULTS = (
 )
 FIRST, LAST = "2024-11-05", "2024-12-31"
 SPEED = 100
+HOURS = "regular"
 EVERY_NS = 600 * SECOND_NS
 """Tape time between two looks at the memory of the workers."""
 GROWTH = 1.15
@@ -93,6 +94,7 @@ def soak(sessions: int, symbols: int, tell: Tell) -> dict[str, Any]:
             data_dir=Path(folder),
             namespace="soak",
             calendar="24/7",
+            hours=HOURS,
             speed=str(SPEED),
             lateness_s=60.0,
             session_timeout_s=3600.0,

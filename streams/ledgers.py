@@ -63,7 +63,7 @@ class Ledgers:
     def note(self, plan: Plan, came: Noted) -> bool:
         """Take a request for gaps, or an answer to one; tell whether it was one."""
         record = came.record
-        if isinstance(record, Halt):
+        if isinstance(record, Halt):  # it is about symbols, and no request
             return False
         if isinstance(record, Coverage) and not record.final:
             ledger = self._that_knows(record.request)

@@ -19,7 +19,7 @@ from schemas.records import (
 )
 from streams.buffer import SessionBuffer
 from streams.coverage import Status
-from streams.inbox import Arrival, Clock, Inbox, Rejection
+from streams.inbox import Arrival, Clock, Inbox, Noted, Rejection
 from streams.joiner import Joiner, places
 from streams.kinds import KINDS, Rows, kind_of
 from streams.ledger import Ledger
@@ -171,12 +171,8 @@ class Sessions:
             for came in inbox.sort(plan, at, self.ledgers.wanted):
                 if isinstance(came, Arrival):
                     self._arrive(plan, tape, came)
-                elif isinstance(came.record, Halt):
-                    self._halt(plan, tape, came.record)
-                elif (stream != "bars" or not self.ledgers.note(plan, came)) and isinstance(
-                    came.record, Coverage
-                ):
-                    self._cover(plan, tape, came.record, stream, is_new=came.is_new)
+                elif stream != "bars" or not self.ledgers.note(plan, came):
+                    self._note(plan, tape, came, stream)
         if self._joiner is not None and self._joiner.is_ready:
             self._join(plan, tape, self._joiner)
 
@@ -188,6 +184,12 @@ class Sessions:
         if stream == "bars":
             return tape.clock_ns
         return plan.out_ns(tape.number + tape.has_begun, tape.clock_ns)
+
+    def _note(self, plan: Plan, tape: Tape, came: Noted, stream: str) -> None:
+        if isinstance(came.record, Coverage):
+            self._cover(plan, tape, came.record, stream, is_new=came.is_new)
+        elif isinstance(came.record, Halt):
+            self._halt(plan, tape, came.record)
 
     def _halt(self, plan: Plan, tape: Tape, halt: Halt) -> None:
         if plan.is_live:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import end_to_end, with_sink
+from bench import controls, end_to_end, live, soak, ticks, with_sink
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -53,3 +53,42 @@ def test_another_digest_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(end_to_end, "expected_digest", lambda *_: "another")
     with pytest.raises(RuntimeError, match=r"the digest is [0-9a-f]{64}, the source gives another"):
         end_to_end.run(lambda _: None)
+
+
+def test_the_latency_of_a_live_run_beside_a_plain_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SYMBOLS", {"one": 2})
+    monkeypatch.setattr(live, "SLICES", {"one": 5})
+    said: list[str] = []
+    found = live.run(said.append)["one"]
+    assert (found["symbols"], found["slices"]) == (2, 5)
+    for shares in (found, found["upkeep_off"], found["plain_consumer"]):
+        assert 0 < shares["p50"] <= shares["p99"] <= shares["max"]
+    assert found["ratio_to_plain"] > 0
+    assert len(said) == 1
+
+
+def test_ticks_beside_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"SYMBOLS": 3, "TICKS": 2_000, "ROUNDS": 1, "PLAIN_SYMBOLS": 5}
+    for name, value in sizes.items():
+        monkeypatch.setattr(ticks, name, value)
+    found = ticks.run(lambda _: None)
+    assert found["ticks"] == 3 * 2_000
+    assert found["ratio_to_plain"] > 0
+
+
+def test_how_soon_a_run_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controls, "ROUNDS", 3)
+    found = controls.run(lambda _: None)
+    for name in ("pause_ms", "message_and_back_ms"):
+        assert 0 < found[name]["p50"] <= found[name]["max"]
+
+
+def test_a_short_soak_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"SPEED": 600, "HOURS": "00:00-00:40", "EVERY_NS": 120 * 10**9}
+    for name, value in sizes.items():
+        monkeypatch.setattr(soak, name, value)
+    said: list[str] = []
+    found = soak.soak(2, 8, said.append)
+    assert found["sessions"] == 2
+    assert found["bars"] >= found["bars_of_the_replay"] > 0
+    assert {"coordinator-1", "feeder", "upkeep"} <= found["memory_mb_by_halves"].keys()

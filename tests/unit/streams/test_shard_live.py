@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import BarBlock, Command, Coverage, Frame, Halt
+from schemas import BarBlock, Command, Coverage, DataRequest, Frame, Halt
 from streams.coverage import Status
 from streams.intervals import MINUTE_NS, SECOND_NS
 from tests.unit.streams.shards import (
@@ -515,3 +515,61 @@ def test_what_is_refused_between_sessions_is_not_held_until_the_next() -> None:
     assert [(frame.event, frame.waiting) for frame in at(stage, -4)] == [("rows", True)]
     assert len(stage.partition.rejections) == 500
     assert stage.partition.keep == 500
+
+
+def test_what_is_there_and_comes_with_the_answer_to_a_gap_is_no_refusal() -> None:
+    stage = staged(upkeep=True)
+    at(stage, 0)
+    stage.send(some(stage, 0, "AA", "BB"))
+    at(stage, 62)
+    gap = DataRequest(
+        id="a gap",
+        run=RUN,
+        kind="gap",
+        streams=("bars",),
+        symbols=("CC",),
+        start_ns=OPENS[0],
+        end_ns=OPENS[0] + MINUTE_NS,
+        session=stage.plan.sessions[0].label,
+        shard=0,
+    )
+    stage.send(gap)
+    at(stage, 63)
+    assert statuses(stage, "CC")[0] == Status.REQUESTED
+    stage.send(replace(some(stage, 0, "AA", "CC", revision=1), request="a gap"))
+    assert [one.row[0] for one in delivered(at(stage, 64))] == ["CC"]
+    assert stage.partition.rejections == []
+
+
+def test_who_is_halted_over_the_close_is_so_in_the_next_session() -> None:
+    stage = staged()
+    at(stage, 0)
+    stage.send(Halt(("BB",), OPENS[0] + 10 * SECOND_NS, halted=True))
+    for minute in range(5):
+        stage.send(some(stage, minute, "AA", "CC"))
+        at(stage, 60.0 * (minute + 1))
+    at(stage, 302)
+    at(stage, 0, session=1)
+    stage.send(some(stage, 0, "AA", "CC", session=1))
+    assert slices(at(stage, 60, session=1)) == [(60, 2, 0, 2, 1)]
+
+
+def test_a_replay_waits_for_those_that_were_halted() -> None:
+    stage = Stage(command())
+    stage.run()
+    stage.send(Halt(("BB",), OPENS[0], halted=True), *stage.all_of(0)[:-1])
+    stage.run()
+    assert stage.story == ["start"]
+
+
+def test_behind_a_crash_ticks_and_minutes_are_known_again() -> None:
+    stage = staged(upkeep=True, symbols=("AA", "BB"), streams=("bars", "ticks"))
+    at(stage, 0)
+    stage.send(tick_block([("AA", OPENS[0] + SECOND_NS, 1, 0)]), some(stage, 0, "AA"))
+    at(stage, 62)
+    stage.crash()
+    stage.send(some(stage, 0, "BB"), tick_block([("AA", OPENS[0] + SECOND_NS, 1, 0)]))
+    late = at(stage, 63)
+    assert [(point.kind, point.symbol) for point in points(late)] == [(2, "BB")]
+    assert statuses(stage, "BB")[0] == Status.FILLED
+    assert statuses(stage, "AA")[0] == Status.PENDING
