@@ -27,7 +27,9 @@ def test_a_partition_is_not_read_on_until_a_run_is_on(
                 send(block, shard)
             for shard, coverage in tape.coverages(session):
                 send(coverage, shard)
-        tape.until(lambda: f"holds {BACKLOG + 1} messages" in coordinator.log, "the pause")
+        tape.until(
+            lambda: f": {BACKLOG + 1} messages wait for a run" in coordinator.log, "the pause"
+        )
         tape.start(DAY, DAY)
         tape.play()
         assert tape.rows() == expected_rows(SOURCE, "XNYS", DAY, DAY)
