@@ -188,7 +188,7 @@ class Sessions:
     def _note(self, plan: Plan, tape: Tape, came: Noted, stream: str) -> None:
         if isinstance(came.record, Coverage):
             self._cover(plan, tape, came.record, stream, is_new=came.is_new)
-        elif isinstance(came.record, Halt):
+        if isinstance(came.record, Halt):
             self._halt(plan, tape, came.record)
 
     def _halt(self, plan: Plan, tape: Tape, halt: Halt) -> None:

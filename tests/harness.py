@@ -197,12 +197,6 @@ class Tape:
         send_command(self.settings, self._command)
         return self._command
 
-    @property
-    def desired(self) -> Command:
-        """The command that counts."""
-        assert self._command is not None
-        return self._command
-
     def full_speed(self) -> None:
         """Let the clock of the run go as fast as it can."""
         self.command(action="speed", speed=0.0, anchor_wall_ns=time.time_ns())
