@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from bench.shares import shares
 from streams.controls import Controls
 from streams.kafka import consumer_config, create_topics, producer_config
 from streams.local.stack import Stack
@@ -44,8 +45,8 @@ def run(tell: Callable[[str], None]) -> dict[str, Any]:
             echoes = _echoes(stack.settings)
     tell(f"pause: p50 {np.median(pauses):.1f} ms, a message and back {np.median(echoes):.1f} ms")
     return {
-        "pause_ms": _shares(pauses),
-        "message_and_back_ms": _shares(echoes),
+        "pause_ms": shares(pauses),
+        "message_and_back_ms": shares(echoes),
         "ratio_to_message": round(float(np.median(echoes) / np.median(pauses)), 3),
     }
 
@@ -86,8 +87,3 @@ def _echoes(settings: Settings) -> list[float]:
         found.append((time.perf_counter() - began_s) * 1000)
     consumer.close()
     return found[5:]
-
-
-def _shares(ms: list[float]) -> dict[str, float]:
-    p50, p99 = np.percentile(ms, (50, 99))
-    return {name: round(float(v), 2) for name, v in (("p50", p50), ("p99", p99), ("max", max(ms)))}

@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from bench.shares import shares
 from schemas import Bar, BarBlock, Codec
 from streams.calendar import sessions_between
 from streams.client import SessionData, SessionStream
@@ -49,19 +50,14 @@ def run(tell: Callable[[str], None]) -> dict[str, Any]:
         found[name] = {
             "symbols": size,
             "slices": SLICES[name],
-            **_shares(on),
-            "upkeep_off": _shares(off),
-            "plain_consumer": _shares(plain),
+            **shares(on),
+            "upkeep_off": shares(off),
+            "plain_consumer": shares(plain),
             "ratio_to_plain": round(_p50(plain) / _p50(on), 3),
             "ratio_of_upkeep_off": round(_p50(off) / _p50(on), 3),
         }
         tell(f"{name}: {found[name]}")
     return found
-
-
-def _shares(ms: Sequence[float]) -> dict[str, float]:
-    p50, p99 = np.percentile(ms, (50, 99))
-    return {name: round(float(v), 2) for name, v in (("p50", p50), ("p99", p99), ("max", max(ms)))}
 
 
 def _p50(ms: Sequence[float]) -> float:

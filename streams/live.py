@@ -7,8 +7,6 @@ meanwhile is not late.
 
 from __future__ import annotations
 
-import numpy as np
-
 from streams.intervals import SECOND_NS
 from streams.opening import TIMED_OUT, names
 from streams.plan import Plan
@@ -32,12 +30,11 @@ def target_ns(plan: Plan, held: Sessions, tape: Tape, wall_ns: int, *, is_at_end
     """
     if plan.command.paused:
         return tape.clock_ns
-    now_ns = min(plan.now_in(tape.number, wall_ns), plan.sessions[tape.number].close_ns)
+    now_ns = plan.now_in(tape.number, wall_ns)
     reached = held.watermark(plan, tape.number).reached(tape.clock_ns)
     if is_at_end:
-        late_ns = plan.now_in(tape.number, wall_ns) - _lateness_ns(plan)
-        reached = max(reached, late_ns)
-    return max(min(now_ns, reached), tape.clock_ns)
+        reached = max(reached, now_ns - _lateness_ns(plan))
+    return max(min(now_ns, reached, plan.sessions[tape.number].close_ns), tape.clock_ns)
 
 
 def may_close(plan: Plan, held: Sessions, tape: Tape, wall_ns: int, *, is_at_end: bool) -> bool:
@@ -52,8 +49,7 @@ def may_close(plan: Plan, held: Sessions, tape: Tape, wall_ns: int, *, is_at_end
         return False
     if tape.clock_ns < int(plan.expected_ends(tape.number)[-1]):
         return False
-    ledger = held.ledgers.get(tape.number)
-    return ledger is None or ledger.is_settled or now_ns >= _closes_at(plan, tape.number)
+    return held.ledgers.is_settled(tape.number) or now_ns >= _closes_at(plan, tape.number)
 
 
 def why_incomplete(plan: Plan, held: Sessions, tape: Tape, wall_ns: int) -> str | None:
@@ -86,13 +82,11 @@ def due_ns(plan: Plan, held: Sessions, tape: Tape) -> int | None:
         if not session.open_ns < plan.catchup_end_ns < session.close_ns:
             return opens_ns
         return max(opens_ns, tape.progress_ns + int(plan.command.session_timeout_s * SECOND_NS))
-    ends = plan.expected_ends(number)
-    ends = ends[np.searchsorted(ends, tape.clock_ns, "right") :]
+    ends = plan.ends_behind(number, tape.clock_ns)
     next_ns = held.buffer(plan, number).next_slice(ends, session.close_ns)
     if not len(ends) and next_ns == session.close_ns:
-        ledger = held.ledgers.get(number)
-        is_settled = ledger is None or ledger.is_settled
         late_ns = session.close_ns + _lateness_ns(plan)
+        is_settled = held.ledgers.is_settled(number)
         return plan.wall_in(number, late_ns if is_settled else _closes_at(plan, number))
     next_ns = min(next_ns, plan.beat_ns(tape.clock_ns))
     # What has been reported waits for its time alone: a vendor's clock may be ahead of ours.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from streams.intervals import SECOND_NS
 from streams.plan import FAR_NS, Plan
 from streams.sessions import Sessions
@@ -21,8 +19,7 @@ def due_ns(plan: Plan, held: Sessions, tape: Tape) -> int | None:
             return opens_ns
         times_out_ns = tape.progress_ns + int(plan.command.session_timeout_s * SECOND_NS)
         return max(opens_ns, times_out_ns)
-    ends = plan.expected_ends(tape.number)
-    ends = ends[np.searchsorted(ends, tape.clock_ns, "right") :]
+    ends = plan.ends_behind(tape.number, tape.clock_ns)
     next_ns = held.buffer(plan, tape.number).next_slice(ends, session.close_ns)
     return plan.wall_ns(tape.number, min(next_ns, beat_ns(plan, held, tape)))
 

@@ -128,6 +128,11 @@ class Plan:
         """
         return self._ends[number]
 
+    def ends_behind(self, number: int, clock_ns: int) -> Longs:
+        """Return those of `expected_ends` that a clock has not reached."""
+        ends = self._ends[number]
+        return ends[np.searchsorted(ends, clock_ns, "right") :]
+
     @cached_property
     def _ends(self) -> tuple[Longs, ...]:
         return tuple(expected_ends(session, self.interval_ns) for session in self.sessions)
@@ -196,12 +201,16 @@ class Plan:
         number = self.number_at(anchor_ns)
         if not self.is_live or number < 0 or anchor_ns >= self.closes[number]:
             return 0
-        return anchor_ns - (anchor_ns - int(self.opens[number])) % self.interval_ns
+        return self._whole(number, anchor_ns)
 
     def whole_ns(self, number: int, wall_ns: int) -> int:
         """Return the end of the last bar that is over in a session by a wall time."""
+        return self._whole(number, self.now_in(number, wall_ns))
+
+    def _whole(self, number: int, ts_ns: int) -> int:
+        """Return the end of the last bar of a session that is over by a time; at least its open."""
         open_ns = self.sessions[number].open_ns
-        passed_ns = max(self.now_in(number, wall_ns) - open_ns, 0)
+        passed_ns = max(ts_ns - open_ns, 0)
         return open_ns + passed_ns - passed_ns % self.interval_ns
 
     def now_ns(self, wall_ns: int) -> int:

@@ -289,6 +289,8 @@ class Sessions:
 
     def no_trade(self, plan: Plan, number: int, due: Longs, until_ns: int) -> Ints | None:
         """Return how many symbols had no trade, or were halted, in minutes due; see `Ledgers`."""
+        if self.ledgers.get(number) is None:  # nobody is told which minutes were halted
+            return None
         halted = self.watermark(plan, number).halted() if plan.is_live else None
         return self.ledgers.no_trade(number, due, until_ns, self.active(plan), halted)
 

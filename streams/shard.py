@@ -275,14 +275,14 @@ class Shard:
     def _play(self, plan: Plan, wall_ns: int, *, may_open: bool) -> Release | None:
         tape, held = self.tape, self._held
         buffer = held.buffer(plan, tape.number)
-        # The wall clock may be set back, and commands come with anchors of other shards' clocks.
-        target_ns = max(plan.clock_ns(tape.number, wall_ns) or 0, tape.clock_ns)
         if plan.is_live:
             target_ns = live.target_ns(plan, held, tape, wall_ns, is_at_end=self._is_at_end)
+        else:
+            # The wall clock may be set back, and commands have anchors of other shards' clocks.
+            target_ns = max(plan.clock_ns(tape.number, wall_ns) or 0, tape.clock_ns)
         close_ns = plan.sessions[tape.number].close_ns
         until_ns = buffer.bound(target_ns, RELEASE_ROWS)
-        ends = plan.expected_ends(tape.number)
-        ends = ends[ends > tape.clock_ns]
+        ends = plan.ends_behind(tape.number, tape.clock_ns)
         if plan.command.lockstep:
             until_ns = min(until_ns, buffer.next_slice(ends, close_ns))
         due = ends[ends <= until_ns]

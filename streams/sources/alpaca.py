@@ -106,8 +106,7 @@ class Place:
         if not (key.get_secret_value() and secret.get_secret_value()):
             msg = "alpaca: set SESSIONTAPE_ALPACA_KEY_ID and SESSIONTAPE_ALPACA_SECRET_KEY"
             raise ConfigError(msg)
-        symbols = tuple(sorted(filter(None, set(given.text("symbols").split("+")))))
-        return cls(feed, stream_url, rest_url, symbols, asof, key, secret)
+        return cls(feed, stream_url, rest_url, given.names("symbols"), asof, key, secret)
 
     @property
     def delay_ns(self) -> int:

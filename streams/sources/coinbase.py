@@ -67,8 +67,7 @@ class Place:
         if "@" in stream_url + rest_url:
             msg = "coinbase: the public API needs no credentials: leave them out of the URI"
             raise ConfigError(msg)
-        symbols = tuple(sorted(filter(None, set(given.text("symbols").split("+")))))
-        return cls(stream_url, rest_url, symbols)
+        return cls(stream_url, rest_url, given.names("symbols"))
 
 
 class _Trade(NamedTuple):

@@ -45,6 +45,10 @@ class Options:
         """Return the value of ``key``."""
         return self._values.get(key, default)
 
+    def names(self, key: str) -> tuple[str, ...]:
+        """Return the names that stand in ``key`` with + between, sorted, each once."""
+        return tuple(sorted(filter(None, set(self.text(key).split("+")))))
+
     def number(self, key: str, default: float, low: float, high: float) -> float:
         """Return the value of ``key`` as a number from ``low`` to ``high``, both inclusive."""
         text = self._values.get(key)
