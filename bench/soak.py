@@ -22,7 +22,8 @@ from streams.calendar import sessions_between
 from streams.client import Batch
 from streams.intervals import SECOND_NS
 from streams.live_run import live
-from streams.replay import Run, replay
+from streams.replay import replay
+from streams.run import Run
 from streams.settings import load
 
 __all__ = ["main", "soak"]

@@ -20,7 +20,7 @@ from streams.local.stack import Stack
 from streams.local.state import locked
 from streams.outcome import Progress, ReplayResult
 from streams.player import Player
-from streams.replay import Run
+from streams.run import Run
 from streams.selection import check_derived, derived_of
 from streams.settings import NAMESPACE, Settings
 from streams.topics import Topics

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 from schemas import Command
 from streams.client import Batch, SessionData
 from streams.control import command_of, live_of
 from streams.feeds import open_feed
 from streams.local.attach import a_stack
-from streams.local.state import locked
 from streams.outcome import Progress, ReplayResult
 from streams.places import live_sessions
-from streams.replay import Run
-from streams.selection import check_derived, derived_of, live_selection
+from streams.run import Run, run_on
+from streams.selection import derived_of, live_selection
 from streams.settings import Settings
 
 __all__ = ["live"]
@@ -89,30 +88,29 @@ def live(
     busy = (
         f"another run goes in namespace {settings.namespace}: end it, or take another --namespace"
     )
-    with ExitStack() as held:
-        held.enter_context(locked(settings.data_dir, f"{settings.namespace}.replay", busy))
-        stack = a_stack(
-            settings,
-            source,
-            fallbacks=fallbacks,
-            feed=source,
-            workers=workers,
-            partitions=partitions,
-            upkeep=upkeep,
-            tables=tables,
-            sink=sink,
-            tell=tell,
-        )
-        held.enter_context(stack)
-        check_derived(stack.settings, derived, has_upkeep=stack.has_upkeep)
-        run = Run(
-            stack,
-            sessions,
-            derived,
-            data=data or SessionData(),
-            on_batch=on_batch,
-            on_progress=on_progress,
-        )
+    make = partial(
+        a_stack,
+        settings,
+        source,
+        fallbacks=fallbacks,
+        feed=source,
+        workers=workers,
+        partitions=partitions,
+        upkeep=upkeep,
+        tables=tables,
+        sink=sink,
+        tell=tell,
+    )
+    with run_on(
+        settings,
+        make,
+        sessions,
+        derived,
+        busy=busy,
+        data=data,
+        on_batch=on_batch,
+        on_progress=on_progress,
+    ) as run:
         on_run(run)
-        has_upkeep = upkeep and stack.has_upkeep
+        has_upkeep = upkeep and run.has_upkeep
         return run.play(command_of(settings, chosen.symbols, sessions, upkeep=has_upkeep), now)

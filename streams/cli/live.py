@@ -14,7 +14,7 @@ from streams.cli.output import bar, print_json
 from streams.cli.replay import moved, result_lines, warn
 
 if TYPE_CHECKING:
-    from streams.replay import Run
+    from streams.run import Run
 
 __all__ = ["live"]
 

@@ -351,7 +351,7 @@ def test_what_a_source_has_not_can_not_be_played(
 def test_a_run_that_is_replaced_ends_with_an_error(
     ours: Stack, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.replay.COMMAND_CHECK_S", 0.1)
+    monkeypatch.setattr("streams.run.COMMAND_CHECK_S", 0.1)
     taken: list[Command] = []
 
     def take_over(batch: Batch) -> None:
@@ -371,7 +371,7 @@ def test_a_replay_goes_along_with_a_seek(
     ours: Stack, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forward from the first session, back from the last: the result is that of the last run."""
-    monkeypatch.setattr("streams.replay.COMMAND_CHECK_S", 0.1)
+    monkeypatch.setattr("streams.run.COMMAND_CHECK_S", 0.1)
     places = {START: END, END: START}
     told: list[str] = []
 

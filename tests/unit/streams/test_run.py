@@ -10,7 +10,7 @@ import pytest
 from schemas import Command
 from streams.client import SessionData
 from streams.errors import BrokerError, DeliveryError
-from streams.replay import Run
+from streams.run import Run
 from streams.settings import Settings
 from tests.frames import full_day, merged
 from tests.points import point_tape
@@ -62,8 +62,8 @@ def test_a_run_is_stopped_as_soon_as_the_broker_is_back(
     faults: tuple[Exception, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker, stack = Broker(*faults), Stack()
-    monkeypatch.setattr("streams.replay.latest_command", broker.latest)
-    monkeypatch.setattr("streams.replay.send_command", broker.send)
+    monkeypatch.setattr("streams.run.latest_command", broker.latest)
+    monkeypatch.setattr("streams.run.send_command", broker.send)
     run = Run(
         stack,  # type: ignore[arg-type]
         (),
