@@ -12,7 +12,6 @@ Run it as ``python -m streams.feeder --source URI``; see ``streams.feeds`` for t
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import signal
@@ -22,7 +21,8 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn, Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from confluent_kafka import TopicPartition
 
@@ -30,7 +30,7 @@ from schemas import Codec, Command
 from schemas.records import Record
 from schemas.registry import codec_for
 from streams.control import ControlReader, latest_command
-from streams.errors import ConfigError, SessiontapeError
+from streams.entry import Parser, exit_code, log_to_stderr
 from streams.feeds import Feed, Lost, Regained, open_feed
 from streams.feeds.clock import TapeClock
 from streams.feeds.dispatch import Dispatch, Outgoing
@@ -318,33 +318,18 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[[Any], None], what
         loop.call_soon_threadsafe(function, what)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Tells the right command line in one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(USAGE)
+def _begin(arguments: Sequence[str] | None) -> None:
+    parser = Parser("python -m streams.feeder", USAGE)
+    parser.add_argument("--source", required=True)
+    given = parser.parse_args(arguments)
+    settings = load()
+    log_to_stderr(settings)
+    asyncio.run(_serve(settings, open_feed(given.source)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the worker until SIGTERM or SIGINT; return its exit code."""
-    parser = _Parser(prog="python -m streams.feeder", allow_abbrev=False)
-    parser.add_argument("--source", required=True)
-    try:
-        given = parser.parse_args(arguments)
-        settings = load()
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s %(message)s",
-            stream=sys.stderr,
-        )
-        asyncio.run(_serve(settings, open_feed(given.source)))
-    except ConfigError as exc:
-        sys.stderr.write(f"{exc}\n")
-        return 2
-    except SessiontapeError as exc:
-        log.error("%s: %s", type(exc).__name__, exc)  # noqa: TRY400 - for people, no trace
-        return 1
-    return 0
+    return exit_code(log, partial(_begin, arguments))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ Run it as ``python -m streams.producer --source URI [--fallback URI]… [--withh
 
 from __future__ import annotations
 
-import argparse
 import logging
 import signal
 import sys
@@ -23,14 +22,16 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, cast
+from functools import partial
+from typing import Any, cast
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from schemas import Codec, Coverage, DataRequest
 from schemas.registry import codec_for
 from streams.answers import Answers, Out, Refusal
-from streams.errors import ConfigError, DecodeError, SessiontapeError
+from streams.entry import Parser, exit_code, log_to_stderr
+from streams.errors import ConfigError, DecodeError
 from streams.filler import minutes_asked
 from streams.intervals import interval_ns
 from streams.kafka import check_topics, consumer_config
@@ -318,46 +319,28 @@ class Producer:
             log.warning("positions not kept: %s", exc.args[0].str())
 
 
-class _Parser(argparse.ArgumentParser):
-    """Tells the right command line in one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(USAGE)
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="python -m streams.producer", allow_abbrev=False)
+def _serve(arguments: Sequence[str] | None) -> None:
+    """Answer requests until SIGTERM or SIGINT."""
+    parser = Parser("python -m streams.producer", USAGE)
     parser.add_argument("--source", required=True)
     parser.add_argument("--fallback", action="append", default=[])
     parser.add_argument("--withhold", default="")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    settings = load()
+    log_to_stderr(settings)
+    source = open_source(given.source)
+    if given.withhold:
+        source = withheld(source, given.withhold, settings.calendar, settings.hours)
+    fallbacks = [open_source(uri) for uri in given.fallback]
+    producer = Producer(settings, source, fallbacks=fallbacks)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: producer.stop())
+    producer.run()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the worker until SIGTERM or SIGINT; return its exit code."""
-    try:
-        given = _options(arguments)
-        settings = load()
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s %(message)s",
-            stream=sys.stderr,
-        )
-        source = open_source(given.source)
-        if given.withhold:
-            source = withheld(source, given.withhold, settings.calendar, settings.hours)
-        fallbacks = [open_source(uri) for uri in given.fallback]
-        producer = Producer(settings, source, fallbacks=fallbacks)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: producer.stop())
-        producer.run()
-    except ConfigError as exc:
-        sys.stderr.write(f"{exc}\n")
-        return 2
-    except SessiontapeError as exc:
-        log.error("%s: %s", type(exc).__name__, exc)  # noqa: TRY400 - for people, no trace
-        return 1
-    return 0
+    return exit_code(log, partial(_serve, arguments))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from schemas import BarBlock
 from streams.errors import SourceError
 from streams.intervals import SECOND_NS
-from streams.sources.protocol import Answer, BadRow, Block, Part, Source
+from streams.sources.protocol import Answer, BadRow, Block, Part
 from streams.sources.rehearsal import Spec
+from streams.sources.wrapper import Wrapper
 
 __all__ = ["Rehearsed"]
 
@@ -65,25 +66,11 @@ def _lap(one: _Question, other: _Question) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsed:
+class Rehearsed(Wrapper):
     """The source, and what is done to it."""
 
-    source: Source
     spec: Spec
     _questions: _Questions = field(default_factory=_Questions, repr=False, compare=False)
-
-    @property
-    def name(self) -> str:
-        """Name of the other source: the rows are its."""
-        return self.source.name
-
-    def symbols(self) -> tuple[str, ...]:
-        """Return all symbols of the other source."""
-        return self.source.symbols()
-
-    def sessions(self) -> tuple[str, str] | None:
-        """Return the first and the last day of the other source."""
-        return self.source.sessions()
 
     def load(
         self, stream: str, symbols: Sequence[str], start_ns: int, end_ns: int, interval_ns: int

@@ -29,6 +29,7 @@ from streams.intervals import MINUTE_NS
 from streams.sources.dice import keys_of, mix, share_of
 from streams.sources.protocol import Answer, BadRow, Block, Part, Source
 from streams.sources.spans import sessions_in
+from streams.sources.wrapper import Wrapper
 
 __all__ = ["Spec", "Withheld", "parse", "withheld", "withheld_minutes"]
 
@@ -119,26 +120,12 @@ def withheld(source: Source, spec: str, calendar: str, hours: str) -> Withheld:
 
 
 @dataclass(frozen=True, slots=True)
-class Withheld:
+class Withheld(Wrapper):
     """The source, the spec, and whose sessions are meant."""
 
-    source: Source
     spec: Spec
     calendar: str
     hours: str
-
-    @property
-    def name(self) -> str:
-        """Name of the other source: the rows are its."""
-        return self.source.name
-
-    def symbols(self) -> tuple[str, ...]:
-        """Return all symbols of the other source."""
-        return self.source.symbols()
-
-    def sessions(self) -> tuple[str, str] | None:
-        """Return the first and the last day of the other source."""
-        return self.source.sessions()
 
     def load(
         self, stream: str, symbols: Sequence[str], start_ns: int, end_ns: int, interval_ns: int
