@@ -25,6 +25,9 @@ MINUTES = "minutes"
 MINUTES_S = 2.0
 """How long minutes may wait while more frames come."""
 
+_SETTLES = frozenset({"start", "roll", "end"})
+"""Events that minutes do not wait beyond: earlier sessions' frames may be deleted from here on."""
+
 
 class ClickHouseSink(TopicSink):
     """Writes the bars, quotes and ticks of the tape.
@@ -35,8 +38,9 @@ class ClickHouseSink(TopicSink):
     ``gaps`` one of each (run, shard, frame, number), ``minutes`` one a run, session and symbol.
 
     Resume point: ``frames`` holds the offset of each frame and is inserted last, so that a frame
-    in it is wholly in the store, but for its minutes: those are written every ``MINUTES_S``, with a
-    position of their own. What lies between is read again, which changes no row.
+    in it is wholly in the store, but for its minutes: those are written every ``MINUTES_S`` and when
+    a session is over, with a position of their own. What lies between is read again, which changes
+    no row; the tape keeps it, as it deletes nothing of the session that plays.
 
     Parameters
     ----------
@@ -110,7 +114,7 @@ class ClickHouseSink(TopicSink):
             self._store.insert_block("gaps", steps)
         # An insert costs as much as 10,000 bars do, however few rows it has.
         is_due = self._clock() - self._written_s >= MINUTES_S
-        if is_due or any(f.event == "end" for f in frames):
+        if is_due or any(f.event in _SETTLES for f in frames):
             self._insert_minutes()
         self._store.insert_rows("frames", self._frame_rows(taken))
         if self._keep_sessions and any(f.event == "roll" for f in frames):

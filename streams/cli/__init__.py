@@ -10,6 +10,8 @@ from typing import NamedTuple, NoReturn
 
 from cyclopts import App, CycloptsError, Group
 
+from streams.signals import interrupts
+
 __all__ = ["COMMANDS", "Command", "app", "main"]
 
 EPILOGUE = """
@@ -258,7 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminated)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(given)
+        with interrupts():
+            code = _run(given)
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = fail("interrupted", 130)

@@ -20,7 +20,8 @@ from confluent_kafka.admin import AdminClient
 
 from streams.errors import BrokerError
 from streams.local import aot, jars, kafka, ports, training
-from streams.local.process import ProcessRecord, alive, end, spawn, uninterrupted
+from streams.local.process import ProcessRecord, alive, end, spawn
+from streams.signals import uninterrupted
 
 __all__ = ["LocalBroker"]
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,7 +13,7 @@ import psutil
 
 from streams.errors import SessiontapeError
 
-__all__ = ["ProcessRecord", "alive", "end", "spawn", "uninterrupted"]
+__all__ = ["ProcessRecord", "alive", "end", "spawn"]
 
 # psutil computes a start time from clock ticks and the boot time: equal to well under a second.
 _SAME_START_S = 1.0
@@ -69,30 +66,6 @@ class ProcessRecord:
         except (psutil.Error, ValueError):
             return None
         return process if same and alive(process) else None
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put SIGINT and SIGTERM off to the end of the block, which is to be short.
-
-    Between the start of a process and the name it gets here, an interrupt would leave it to nobody.
-    Threads but the first are never interrupted.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        signal.signal(number, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
 
 
 def spawn(argv: list[str], output: Path) -> psutil.Process:

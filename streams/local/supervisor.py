@@ -16,13 +16,14 @@ from collections.abc import Callable, Sequence
 import psutil
 
 from streams.errors import ConfigError, SessiontapeError
-from streams.local.process import end, uninterrupted
+from streams.local.process import end
 from streams.local.running import STOP_S, running_stack
 from streams.local.stack import Stack
 from streams.local.state import StackState, state_path
 from streams.local.workers import WorkerError, WorkerSpec, log_path, spawn_worker
 from streams.selection import is_feed, opened_sources
 from streams.settings import Settings, load
+from streams.signals import interrupts, uninterrupted
 from streams.sources import absolute
 
 __all__ = ["main", "start_detached"]
@@ -144,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kind="up",
             tell=log.info,
         )
-        with stack:
+        with interrupts(), stack:
             log.info("up: namespace=%s", stack.settings.namespace)
             _keep(stack)
     except KeyboardInterrupt:

@@ -16,8 +16,9 @@ import psutil
 from pydantic import SecretStr
 
 from streams.errors import SessiontapeError
-from streams.local.process import alive, end, uninterrupted
+from streams.local.process import alive, end
 from streams.settings import PREFIX, Settings
+from streams.signals import uninterrupted
 
 __all__ = [
     "Supervisor",

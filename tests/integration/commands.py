@@ -11,7 +11,14 @@ from pathlib import Path
 
 import psutil
 
-PROGRAM = (sys.executable, "-c", "from streams.cli import main; main()")
+# As a terminal starts it: a shell without job control has SIGINT ignored in what it runs behind.
+_MAIN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from streams.cli import main
+main()
+"""
+PROGRAM = (sys.executable, "-c", _MAIN)
 TIMEOUT_S = 150
 
 

@@ -97,11 +97,11 @@ def test_a_signal_while_it_starts_leaves_nothing_behind(tmp_path: Path, on: dict
         log = tmp_path / "logs" / f"{on['SESSIONTAPE_NAMESPACE']}.sink.log"
         wait_until(log.exists)
         playing.send_signal(signal.SIGINT)
-        playing.communicate(timeout=60)
+        _, said = playing.communicate(timeout=60)
     finally:
         playing.kill()
         playing.wait()
-    assert playing.returncode == 130
+    assert playing.returncode == 130, said
     assert processes_of(tmp_path) == []
 
 

@@ -453,3 +453,23 @@ def test_minutes_are_written_now_and_then_and_made_up_for_after_a_crash(settings
         # A topic made anew begins at its start, whatever was folded of the one before.
         assert again.resume({0: None}, {0: 0}) == {0: 0}
         store.close()
+
+
+def test_minutes_of_sessions_that_are_over_do_not_wait(settings: Settings) -> None:
+    """The tape may delete their frames once the sink has committed behind them."""
+    tape = Tape(gap=0)
+    tape.start()
+    tape.day(full_day(("A", "B"), MINUTES), roll=True)
+    tape.day(full_day(("A", "B"), MINUTES, 1))
+    frames = tape.frames[0]
+    rolled = next(number for number, one in enumerate(frames) if one.frame.event == "roll") + 1
+    with FolderOwner(settings):
+        store = Store.open(settings)
+        sink = ClickHouseSink(store, clock=lambda: 0.0)
+        sink.resume({0: None}, {0: 0})
+        for part in (frames[:1], frames[1:rolled], frames[rolled:]):
+            sink.write(part)
+            sink.flush()
+        assert bool(sink.is_behind)
+        assert ClickHouseSink(store).resume({0: len(frames)}, {0: 0}) == {0: rolled}
+        store.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import psutil
 import pytest
 
 from streams.errors import SessiontapeError
-from streams.local.process import ProcessRecord, alive, end, spawn, uninterrupted
+from streams.local.process import ProcessRecord, alive, end, spawn
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
@@ -98,45 +97,3 @@ def test_half_a_record_is_none(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     assert ProcessRecord.read(path) is None
     assert ProcessRecord.read(tmp_path / "missing.json") is None
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_waits_for_what_must_not_be_interrupted(number: signal.Signals) -> None:
-    came: list[int] = []
-    done: list[str] = []
-
-    def interrupted(found: int, _: object) -> None:
-        came.append(found)
-        raise KeyboardInterrupt
-
-    def work() -> None:
-        with uninterrupted():
-            os.kill(os.getpid(), number)
-            os.kill(os.getpid(), number)
-            done.append("all of it")
-            assert came == []
-
-    before = signal.signal(number, interrupted)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            work()
-        assert (came, done) == ([number], ["all of it"])
-        assert signal.getsignal(number) is interrupted
-        with uninterrupted():
-            pass
-        assert came == [number]
-    finally:
-        signal.signal(number, before)
-
-
-def test_in_another_thread_nothing_is_put_off() -> None:
-    handlers: list[object] = []
-
-    def look() -> None:
-        with uninterrupted():
-            handlers.append(signal.getsignal(signal.SIGINT))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    thread.join()
-    assert handlers == [signal.getsignal(signal.SIGINT)]
