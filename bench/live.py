@@ -1,8 +1,9 @@
 """Live latency: from the last report of a slice onto raw.bars to the slice in a subscriber's hands.
 
 The clock of the run goes fast and nothing is late, so that slices go out by what is reported and
-by nothing else. The peer is a plain consumer of the same messages in another group: what the broker
-and one hop take anyway.
+by nothing else. The peers are what the brokers take anyway: a plain consumer of the same messages,
+which is the hop to the coordinator, and a bare transaction of one message up to a consumer that
+reads what is committed, which is the hop from it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from streams.control import command_of, live_of, new_run, send_command
 from streams.intervals import MINUTE_NS
 from streams.kafka import consumer_config, producer_config
 from streams.local.stack import Stack
+from streams.positions import Outgoing, Transactions
 from streams.settings import load
 from streams.topics import Topics, shard_of
 
@@ -36,6 +38,7 @@ SPEED = 3600.0
 FAR_S = 1e6
 SLICES = {"one": 400, "blocks": 300, "messages": 60, "many": 12}
 SYMBOLS = {"one": 1, "blocks": 1_000, "messages": 1_000, "many": 10_000}
+BARE, BARE_BYTES = 200, 500
 WARM_UP = 5
 WAIT_S = 60.0
 POLL_S = 0.001
@@ -45,15 +48,17 @@ def run(tell: Callable[[str], None]) -> dict[str, Any]:
     """Return latencies in ms by kind of producer, with the upkeep and without."""
     found: dict[str, Any] = {}
     for name, size in SYMBOLS.items():
-        on, plain = _measured(name, upkeep=True)
-        off, _ = _measured(name, upkeep=False)
+        on, plain, bare = _measured(name, upkeep=True)
+        off, *_ = _measured(name, upkeep=False)
         found[name] = {
             "symbols": size,
             "slices": SLICES[name],
             **shares(on),
             "upkeep_off": shares(off),
             "plain_consumer": shares(plain),
+            "bare_transaction": shares(bare),
             "ratio_to_plain": round(_p50(plain) / _p50(on), 3),
+            "ratio_to_both_hops": round((_p50(plain) + _p50(bare)) / _p50(on), 3),
             "ratio_of_upkeep_off": round(_p50(off) / _p50(on), 3),
         }
         tell(f"{name}: {found[name]}")
@@ -64,8 +69,8 @@ def _p50(ms: Sequence[float]) -> float:
     return float(np.median(ms))
 
 
-def _measured(name: str, *, upkeep: bool) -> tuple[list[float], list[float]]:
-    """Return the latency of each slice in ms, and that of a plain consumer of the same messages."""
+def _measured(name: str, *, upkeep: bool) -> tuple[list[float], list[float], list[float]]:
+    """Return latencies in ms: of the slices, of a plain consumer, of bare transactions."""
     with tempfile.TemporaryDirectory() as folder:
         settings = load().but(
             data_dir=Path(folder),
@@ -75,7 +80,7 @@ def _measured(name: str, *, upkeep: bool) -> tuple[list[float], list[float]]:
             historical_intervals="",
         )
         with Stack(settings, sink=False, upkeep=upkeep) as stack:
-            return _slices(stack, name, upkeep=upkeep)
+            return *_slices(stack, name, upkeep=upkeep), _bare(stack)
 
 
 def _slices(stack: Stack, name: str, *, upkeep: bool) -> tuple[list[float], list[float]]:
@@ -107,6 +112,28 @@ def _slices(stack: Stack, name: str, *, upkeep: bool) -> tuple[list[float], list
         came_s = peer.came_s(messages, len(found))
     plain = [(came - sent) * 1000 for came, sent in zip(came_s, sent_s, strict=True)]
     return found[WARM_UP:], plain[WARM_UP:]
+
+
+def _bare(stack: Stack) -> list[float]:
+    """Return how long each of some transactions of one message takes to a reader, in ms."""
+    topic, found = Topics(stack.settings.namespace).rejected, list[float]()
+    writer = Transactions(stack.settings, 0, "bench.bare")
+    reader = Consumer(consumer_config(stack.settings, "bench.bare"))
+    writer.begin()
+    place = TopicPartition(topic, 0)
+    place.offset = reader.get_watermark_offsets(place, WAIT_S)[1]
+    reader.assign([place])
+    message = Outgoing(topic, b"", bytes(BARE_BYTES), 0)
+    for _ in range(BARE + WARM_UP):
+        sent_s = time.perf_counter()
+        writer.write((message,))
+        came = reader.poll(WAIT_S)
+        if came is None or came.error() is not None:
+            msg = f"a transaction of one message did not come in {WAIT_S:.0f} s"
+            raise RuntimeError(msg)
+        found.append((time.perf_counter() - sent_s) * 1000)
+    reader.close()
+    return found[WARM_UP:]
 
 
 class _Peer:

@@ -7,8 +7,9 @@ that only counts the rows, or has the same value everywhere by default, may be l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 import fastavro
 import numpy as np
@@ -38,6 +39,11 @@ _ONE_FOR_ALL = frozenset(
         *("status", "attempt", "request", *_BEFORE),
     }
 )
+Reader: TypeAlias = Callable[[Any], Any]
+_BITS = {"int": 31, "long": 63}
+_SAID = ("string", "double", "boolean")
+"""Types that bytes can't say wrongly."""
+_READERS: dict[str, Reader] = {}
 _SLICES = tuple(name for name in Frame.__dataclass_fields__ if name.startswith("slice_"))
 
 
@@ -65,32 +71,15 @@ def to_avro(kind: Any, value: Any, name: str = "") -> Any:
     return _valid(kind, value, name)
 
 
-def from_avro(kind: Any, value: Any, name: str = "") -> Any:
-    """Return what ``value``, as fastavro read it by the raw Avro type ``kind``, is in a record.
+def from_avro(kind: Any, value: Any) -> Any:
+    """Return what ``value``, as fastavro read it by the raw Avro record ``kind``, is as a record.
 
     Raises
     ------
     ValueError
         A number is out of the bounds of its type, or a column of no whole number of values.
     """
-    if isinstance(kind, list):
-        return None if value is None else from_avro(kind[1], value, name)
-    if _is("bytes", kind):
-        # A default, when an older version lacks the column, comes as the text of the schema.
-        return np.frombuffer(value or b"", _DTYPES[kind["logicalType"]])
-    if _is("record", kind):
-        cls = getattr(records, kind["name"])
-        fields = {
-            field["name"]: from_avro(field["type"], value[field["name"]], field["name"])
-            for field in kind["fields"]
-        }
-        _stretch(cls.columns, fields)
-        return cls(**fields)
-    if _is("array", kind) and kind["items"] != "string":
-        return tuple(from_avro(kind["items"], item) for item in value)
-    if _is("array", kind):
-        return tuple(value)  # of strings, as fastavro has read them
-    return _valid(kind, value, name)
+    return _record_reader(kind)(value)
 
 
 def check(record: Record) -> None:
@@ -105,11 +94,51 @@ def check(record: Record) -> None:
         _check_columns(record)
 
 
+def _record_reader(kind: Any) -> Reader:
+    """Return the reader of a record, made once: one by one rows are many."""
+    name = kind["name"]
+    if name not in _READERS:
+        cls = getattr(records, name)
+        readers = [(f["name"], _reader(f["type"], f["name"])) for f in kind["fields"]]
+
+        def read(value: Any) -> Any:
+            fields = {name: reader(value[name]) for name, reader in readers}
+            if cls.columns:
+                _stretch(cls.columns, fields)
+            return cls(**fields)
+
+        _READERS[name] = read
+    return _READERS[name]
+
+
+def _reader(kind: Any, name: str) -> Reader:
+    if isinstance(kind, list):
+        inner = _reader(kind[1], name)
+        return lambda value: None if value is None else inner(value)
+    if _is("bytes", kind):
+        dtype = _DTYPES[kind["logicalType"]]
+        # A default, when an older version lacks the column, comes as the text of the schema.
+        return lambda value: np.frombuffer(value or b"", dtype)
+    if _is("record", kind):
+        return _record_reader(kind)
+    if _is("array", kind):
+        item = _reader(kind["items"], name)
+        return tuple if item is _as_read else lambda value: tuple(map(item, value))
+    return _as_read if kind in _SAID else partial(_valid, kind, name=name)
+
+
+def _as_read(value: Any) -> Any:
+    return value
+
+
 def _is(type_name: str, kind: Any) -> bool:
     return isinstance(kind, dict) and kind["type"] == type_name
 
 
 def _valid(kind: Any, value: Any, name: str) -> Any:
+    bits = _BITS.get(kind) if isinstance(kind, str) else None
+    if bits is not None and type(value) is int and -1 <= value >> bits <= 0:
+        return value
     # fastavro looks at each of hundreds of symbols for a microsecond or so.
     is_list = _is("array", kind) and isinstance(value, tuple | list)
     if is_list and all(isinstance(item, str) for item in value):

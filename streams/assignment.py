@@ -56,7 +56,7 @@ class Assignment(Generic[OwnerT]):
     settings
         Brokers and namespace.
     app
-        The Faust app.
+        The Faust app, which takes batches.
     topic
         The topic whose partitions are the shards. Others may be read with it: of all that have as
         many partitions a member of the group is given the same ones.
@@ -89,15 +89,16 @@ class Assignment(Generic[OwnerT]):
         return {shard: owner.next_offset(topic) for shard, owner in owners if owner.is_taking}
 
     async def hand(self, message: Any) -> OwnerT | None:
-        """Hand a message to its shard's owner; None where there is none, or it failed.
+        """Hand a batch to its shard's owner; None where there is none, or it failed.
 
-        A message of an assignment that is over is left out. A fault ends the process.
+        One of an assignment that is over is left out. A fault ends the process.
         """
         generation, owner, _ = self._held.get(message.partition, (None, None, None))
         if owner is None or message.generation_id != generation:
             return None
         try:
-            await owner.take(message.topic, message.offset, message.value)
+            for came in message.value:
+                await owner.take(message.topic, came.offset, came.value)
         except Exception as exc:  # noqa: BLE001 - it ends the process, whatever it is
             await fail(self._app, exc)
             return None

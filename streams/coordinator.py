@@ -68,7 +68,7 @@ class Coordinator:
         self._asking = threading.Lock()
         self._paused: set[TP] = set()
         self._stands: dict[TP, tuple[tuple[int, int], float]] = {}
-        self.app = make_app(settings, self.topics.coordinator)
+        self.app = make_app(settings, self.topics.coordinator, takes_batches=True)
         self._assignment = Assignment(settings, self.app, self.topics.raw_bars, self._owner)
         self.app.timer(RESUME_S)(self._resume)
         for topic in self.topics.raw:
@@ -82,7 +82,7 @@ class Coordinator:
             run_app(self.app, self._settings)
 
     async def _rows(self, stream: Any) -> None:
-        """Hand every message of a raw topic to the owner of its shard."""
+        """Hand what comes of a raw topic to the owner of its shard."""
         async for event in stream.noack().events():
             message = event.message
             owner = await self._assignment.hand(message)

@@ -60,7 +60,7 @@ class Upkeep:
         self._admin: AdminClient = admin(settings)
         self._sinks: dict[str, FrameReader] = {}
         self._trailing: dict[int, tuple[str, Trailing]] = {}
-        self.app = make_app(settings, self.topics.upkeep)
+        self.app = make_app(settings, self.topics.upkeep, takes_batches=True)
         self._assignment = Assignment(settings, self.app, self.topics.session, self._keeper)
         self.app.agent(self.app.topic(self.topics.session))(self._frames)
         came = partial(self._assignment.next_offsets, self.topics.session)
@@ -73,7 +73,7 @@ class Upkeep:
             run_app(self.app, self._settings)
 
     async def _frames(self, stream: Any) -> None:
-        """Hand every frame of the tape to the keeper of its shard."""
+        """Hand what comes of the tape to the keeper of its shard."""
         async for event in stream.noack().events():
             await self._assignment.hand(event.message)
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faust
 import uvloop
@@ -26,6 +26,7 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.batches import Came, batches
 from streams.errors import SessiontapeError
 from streams.settings import Settings
 
@@ -80,6 +81,7 @@ class _Consumer(driver.Consumer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._held: set[TP] = set()
+        self._takes_batches = cast("_App", self.app).takes_batches
 
     def hold(self, places: Iterable[TP]) -> None:
         """Fetch no more of some partitions; what was fetched already still comes.
@@ -136,6 +138,21 @@ class _Consumer(driver.Consumer):
         self._buffered_partitions -= revoked
         await super().on_partitions_revoked(revoked)
 
+    async def _getmany(self, *args: Any, **options: Any) -> Any:
+        """Fetch; where the app takes batches, what came of a partition is cut into some."""
+        records = await super()._getmany(*args, **options)
+        if not self._takes_batches or not records:
+            return records
+        return {place: batches(came) for place, came in records.items()}
+
+    def _to_message(self, tp: TP, record: Any) -> Any:
+        """Return a message; that of a batch stands at its last offset and has all as its value."""
+        if not self._takes_batches:
+            return super()._to_message(tp, record)
+        message: Any = super()._to_message(tp, record[-1])
+        message.value = tuple(Came(one.offset, one.value) for one in record)
+        return message
+
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -159,6 +176,8 @@ class _Transport(driver.Transport):
 
 
 class _App(faust.App):
+    takes_batches = False
+
     def _new_transport(self) -> _Transport:
         return _Transport(self.conf.broker_consumer, self)
 
@@ -205,7 +224,7 @@ class _Connection(conn.AIOKafkaConnection):
 conn.AIOKafkaConnection = _Connection
 
 
-def make_app(settings: Settings, name: str, **changes: Any) -> Any:
+def make_app(settings: Settings, name: str, *, takes_batches: bool = False, **changes: Any) -> Any:
     """Return a Faust app named ``name``, which is its consumer group too.
 
     Parameters
@@ -214,6 +233,8 @@ def make_app(settings: Settings, name: str, **changes: Any) -> Any:
         Brokers and namespace.
     name
         Id of the app.
+    takes_batches
+        Whether each message that an agent gets is a batch, its value a tuple of `Came`.
     changes
         Settings of Faust that differ.
     """
@@ -240,7 +261,9 @@ def make_app(settings: Settings, name: str, **changes: Any) -> Any:
         "value_serializer": "raw",
         "loghandlers": [],
     }
-    return _App(name, **(options | changes))
+    app = _App(name, **(options | changes))
+    app.takes_batches = takes_batches
+    return app
 
 
 def _credentials(settings: Settings) -> Any:

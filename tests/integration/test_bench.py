@@ -55,15 +55,16 @@ def test_another_digest_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
         end_to_end.run(lambda _: None)
 
 
-def test_the_latency_of_a_live_run_beside_a_plain_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_latency_of_a_live_run_beside_its_hops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "SYMBOLS", {"one": 2})
     monkeypatch.setattr(live, "SLICES", {"one": 5})
     said: list[str] = []
     found = live.run(said.append)["one"]
     assert (found["symbols"], found["slices"]) == (2, 5)
-    for shares in (found, found["upkeep_off"], found["plain_consumer"]):
+    peers = [found[name] for name in ("upkeep_off", "plain_consumer", "bare_transaction")]
+    for shares in (found, *peers):
         assert 0 < shares["p50"] <= shares["p99"] <= shares["max"]
-    assert found["ratio_to_plain"] > 0
+    assert found["ratio_to_plain"] < found["ratio_to_both_hops"]
     assert len(said) == 1
 
 
