@@ -139,6 +139,28 @@ class Gaps:
         """Requests that are not answered."""
         return sum(len(session.sent) for session in self._sessions.values())
 
+    def minutes(self) -> Longs:
+        """Return how many minutes of those sessions have each status, shape (statuses,).
+
+        One that had a bar of its own accord counts as pending: the tape says nothing of it.
+        """
+        found = np.zeros(len(Status), np.int64)
+        for session in self._sessions.values():
+            found += np.bincount(session.grid.status.reshape(-1), minlength=len(Status))
+        return found
+
+    def quality(self, label: str, clock_ns: int) -> float:
+        """Return the quality of a session at a clock, over all its symbols, 0 to 1.
+
+        1 before its first minute, and where the tape has said nothing of its minutes: all came.
+        """
+        session = self._sessions.get(label)
+        if session is None:
+            return 1.0
+        bad = session.grid.is_(Status.MISSING, Status.REQUESTED, Status.GIVEN_UP)
+        bad = bad[:, : session.grid.expected(clock_ns)]
+        return 1.0 - float(bad.mean()) if bad.size else 1.0
+
     def due_ns(self) -> int | None:
         """Return the wall time at which something falls due by itself, None for nothing."""
         if self.in_flight < self._limits.requests:

@@ -10,6 +10,7 @@ from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from streams import refetch
+from streams.metrics import REGISTRY, Lag
 from streams.refetch import Refetch
 
 PLACE = TP("tape.session", 0)
@@ -64,7 +65,7 @@ def handed() -> dict[int, int | None]:
 
 @pytest.fixture
 def watch(app: _App, handed: dict[int, int | None]) -> Refetch:
-    watch = Refetch(app, "tape.session", lambda: handed)
+    watch = Refetch(app, "tape.session", lambda: handed, Lag("tape", "refetch", "tape.session"))
     assert app.timers == [(refetch.LOOK_S, watch.look)]
     return watch
 
