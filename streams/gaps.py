@@ -146,7 +146,7 @@ class Gaps:
         """
         found = np.zeros(len(Status), np.int64)
         for session in self._sessions.values():
-            found += np.bincount(session.grid.status.reshape(-1), minlength=len(Status))
+            found += [_count(session.grid.status, status) for status in Status]
         return found
 
     def quality(self, label: str, clock_ns: int) -> float:
@@ -157,9 +157,10 @@ class Gaps:
         session = self._sessions.get(label)
         if session is None:
             return 1.0
-        bad = session.grid.is_(Status.MISSING, Status.REQUESTED, Status.GIVEN_UP)
-        bad = bad[:, : session.grid.expected(clock_ns)]
-        return 1.0 - float(bad.mean()) if bad.size else 1.0
+        known = session.grid.status[:, : session.grid.expected(clock_ns)]
+        bad = (Status.MISSING, Status.REQUESTED, Status.GIVEN_UP)
+        count = sum(_count(known, status) for status in bad)
+        return 1.0 - count / known.size if known.size else 1.0
 
     def due_ns(self) -> int | None:
         """Return the wall time at which something falls due by itself, None for nothing."""
@@ -332,6 +333,12 @@ class Gaps:
         dice: int = xxhash.xxh3_64_intdigest(name.encode())
         share = 1.0 + JITTER * dice / 2**64
         return int(self._backoff_ns * 2 ** (attempts - 1) * share)
+
+
+def _count(known: NDArray[np.int8], status: Status) -> int:
+    # A plain number: numpy takes six times as long to look at an enum. Eight of these passes take
+    # a third of one np.bincount.
+    return int(np.count_nonzero(known == int(status)))
 
 
 def _concerned(minutes: Minutes) -> Minutes:

@@ -316,13 +316,16 @@ def run_app(app: Any, settings: Settings, kind: str, problem: Callable[[], str])
         health.beat(problem() or app.consumer.problem())
 
     app.timer(BEAT_S)(beat)
+    is_json = settings.log_format == "json"
     worker = faust.Worker(
         app,
         loglevel=settings.log_level.upper(),
         redirect_stdouts=False,
         override_logging=False,
-        quiet=settings.log_format == "json",  # its banner is none
+        quiet=is_json,
         workdir=Path.cwd(),
     )
+    if is_json:  # what turns while it starts is none
+        worker.spinner = None
     with served(settings, kind, health):
         worker.execute_from_commandline()

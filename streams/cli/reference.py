@@ -49,9 +49,10 @@ _METRICS = """\
 Written by `python -m streams.cli.reference` from `streams/metrics.py`; change them there.
 
 Each worker serves them at `/metrics` when `SESSIONTAPE_METRICS_PORT` is set;
-[operations.md](../operations.md) says how, and what the alerts mean. Times are in seconds, counters
-end in `_total`; a histogram has `_bucket`, `_sum` and `_count`. Counters begin at 0 with each life of
-a worker; of a shard that a worker gives away it tells its counters alone. `topic` is the whole name.
+[operations.md](../operations.md) says how, and what the alerts mean. Times are in seconds,
+counters end in `_total`; a histogram has `_bucket`, `_sum` and `_count`. Counters begin at 0 with
+each life of a worker; of a shard that it gives away it tells nothing but them. `topic` is the whole
+name of one.
 
 | metric | kind | labels | told by | meaning |
 |---|---|---|---|---|

@@ -34,7 +34,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def ask(port: int, path: str) -> tuple[int, str]:
     try:
-        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:  # noqa: S310
+        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
             return answer.status, answer.read().decode()
     except HTTPError as exc:
         return exc.code, exc.read().decode()
@@ -82,7 +82,9 @@ def test_a_port_that_stays_taken_is_one_sentence(
 
 def test_a_host_that_is_none_of_ours_is_one_sentence(settings: Settings) -> None:
     with (
-        pytest.raises(SessiontapeError, match=r"metrics can't be served at no\.such\.host\.invalid"),
+        pytest.raises(
+            SessiontapeError, match=r"metrics can't be served at no\.such\.host\.invalid"
+        ),
         served(settings.but(metrics_host="no.such.host.invalid"), "tables", Health()),
     ):
         pass
