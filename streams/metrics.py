@@ -19,7 +19,36 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-__all__ = ["DECLARED", "PROCESS", "REGISTRY", "Declared", "Lag"]
+__all__ = [
+    "ANSWER",
+    "CLOCK_DELAY",
+    "CORRECTIONS",
+    "DECLARED",
+    "FEED_LOSSES",
+    "FLUSH",
+    "GAPS_GIVEN_UP",
+    "GAP_MINUTES",
+    "GAP_REQUESTS",
+    "INCOMPLETE",
+    "LAG",
+    "OPEN_REQUESTS",
+    "OPEN_SESSIONS",
+    "PREFETCH_HITS",
+    "PROCESS",
+    "QUALITY",
+    "REGISTRY",
+    "REJECTED",
+    "ROLLS",
+    "ROWS",
+    "SESSIONS",
+    "SESSION_CLOCK",
+    "TAKEOVERS",
+    "TRANSITION",
+    "UNACKNOWLEDGED",
+    "WORKER_INFO",
+    "Declared",
+    "Lag",
+]
 
 BUCKETS_MS = (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000)
 
@@ -63,7 +92,8 @@ class Declared:
 DECLARED: dict[str, Declared] = {}
 """All of them by name."""
 
-disable_created_metrics()  # type: ignore[no-untyped-call] # a series more for each counter, which nobody asks for
+# They would be a series more for each counter, which nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 ProcessCollector(registry=REGISTRY)
 
 
@@ -116,7 +146,7 @@ REJECTED = _counter(
     "rejected_total",
     "Messages and rows that a worker has set aside on the rejected topic, by the topic they came "
     "from or were to go to; the reason of each stands in its headers.",
-    "coordinator, producer",
+    "coordinator, producer, upkeep",
     *("namespace", "worker", "topic"),
 )
 TAKEOVERS = _counter(
