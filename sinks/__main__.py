@@ -17,10 +17,14 @@ from sinks.owner import FolderOwner, chdb_folder
 from sinks.serving import HistoryServer
 from sinks.store import Store
 from sinks.worker import run
+from streams.endpoint import Health, served
 from streams.errors import SessiontapeError
+from streams.logs import log_to_stderr
 from streams.settings import Settings, load
 
 log = logging.getLogger("sinks")
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def main() -> int:
@@ -36,10 +40,10 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(format=LOG_FORMAT, stream=sys.stderr)
     try:
         settings = load()
-        logging.getLogger().setLevel(settings.log_level.upper())
+        log_to_stderr(settings, LOG_FORMAT, force=True)
         given = arguments.keep_sessions
         _work(settings, settings.store_sessions if given is None else given, stop)
     except SessiontapeError as exc:
@@ -49,7 +53,9 @@ def main() -> int:
 
 
 def _work(settings: Settings, keep_sessions: int, stop: threading.Event) -> None:
+    health = Health()
     with ExitStack() as held:
+        held.enter_context(served(settings, "sink", health))
         if not settings.clickhouse_dsn:
             owner = held.enter_context(FolderOwner(settings))
             _use_scratch(chdb_folder(settings))
@@ -60,7 +66,7 @@ def _work(settings: Settings, keep_sessions: int, stop: threading.Event) -> None
         lines = held.enter_context(open_lines(settings, store, keep_sessions))
         shards, topics = len(lines[0].reader.starts()), len(lines)
         log.info("up: namespace=%s shards=%d topics=%d", settings.namespace, shards, topics)
-        run(lines, stop.is_set)
+        run(lines, stop.is_set, namespace=settings.namespace, health=health)
         log.info("down: all that was read is written and committed")
 
 

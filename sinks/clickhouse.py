@@ -38,9 +38,9 @@ class ClickHouseSink(TopicSink):
     ``gaps`` one of each (run, shard, frame, number), ``minutes`` one a run, session and symbol.
 
     Resume point: ``frames`` holds the offset of each frame and is inserted last, so that a frame
-    in it is wholly in the store, but for its minutes: those are written every ``MINUTES_S`` and when
-    a session is over, with a position of their own. What lies between is read again, which changes
-    no row; the tape keeps it, as it deletes nothing of the session that plays.
+    in it is wholly in the store, but for its minutes: those are written every ``MINUTES_S`` and
+    when a session is over, with a position of their own. What lies between is read again, which
+    changes no row; the tape keeps it, as it deletes nothing of the session that plays.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ def open_lines(settings: Settings, store: Store, keep_sessions: int) -> Iterator
         def line(sink: ClickHouseSink | DerivedSink | TrailingSink, topic: str, name: str) -> Line:
             held.callback(sink.close)
             reader = FrameReader(settings, topics.sink, range(shards), topic)
-            return Line(sink, held.enter_context(closing(reader)), name)
+            return Line(sink, held.enter_context(closing(reader)), name, topic)
 
         lines = [line(ClickHouseSink(store, keep_sessions), topics.session, "")]
         for interval, length_ns in derived.items():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from sinks.protocol import Sink
+from streams.endpoint import Health
 from streams.errors import BrokerError, SessiontapeError
+from streams.metrics import FLUSH, ROWS, Lag
 from streams.positions import Delivered
 
 __all__ = ["Frames", "Line", "run"]
@@ -60,21 +63,34 @@ class Line(NamedTuple):
     ----------
     name
         What its positions are called in the log; empty for the session topic.
+    topic
+        What its rows are counted by.
     """
 
     sink: Sink
     reader: Frames
     name: str = ""
+    topic: str = ""
 
 
 def run(
     lines: Sequence[Line],
     stopping: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
+    *,
+    namespace: str = "",
+    health: Health | None = None,
 ) -> None:
     """Write the frames of each line into its sink until ``stopping()``, then flush and commit.
 
     One thread reads them in turn, and waits, where none has a frame, for the first.
+
+    Parameters
+    ----------
+    lines, stopping, clock
+        What is read, when it ends, and what tells its seconds.
+    namespace, health
+        By what it is counted, and what is told that the loop goes round.
 
     Raises
     ------
@@ -83,8 +99,9 @@ def run(
     HistoryError
         The store did not take a batch: it is read again at the next start.
     """
-    batches = [_Batch(line, clock) for line in lines]
-    for sink, reader, _ in lines:
+    health = health or Health()
+    batches = [_Batch(line, clock, namespace) for line in lines]
+    for sink, reader, *_ in lines:
         reader.assign(sink.resume(reader.committed(), reader.starts()))
     report = _Report(batches, clock)
     came = 0
@@ -100,6 +117,7 @@ def run(
                 batch.flush()
             raise
         report.tell()
+        health.beat()
     for batch in batches:
         batch.flush()
 
@@ -107,10 +125,13 @@ def run(
 class _Batch:
     """What was read of a line and is not yet durable, and the positions that are."""
 
-    def __init__(self, line: Line, clock: Callable[[], float]) -> None:
-        self.sink, self.reader, self.name = line
+    def __init__(self, line: Line, clock: Callable[[], float], namespace: str) -> None:
+        self.sink, self.reader, self.name, topic = line
+        self.lag = Lag(namespace, "sink", topic)
         self.positions: dict[int, int] = {}
         self.rows_written = 0
+        self._worker, self._topic = (namespace, "sink"), topic
+        self._rows_of: Counter[int] = Counter()
         self._clock = clock
         self._rows = 0
         self._since: float | None = None
@@ -131,7 +152,9 @@ class _Batch:
     def flush(self) -> None:
         """Write the batch, then commit the offsets behind it."""
         if self._since is not None:
+            began_s = self._clock()
             done = self.sink.flush()
+            self._count(self._clock() - began_s)
             self.positions.update(done)
             self._uncommitted.update(done)
             self.rows_written += self._rows
@@ -147,8 +170,15 @@ class _Batch:
         else:
             self._uncommitted.clear()
 
+    def _count(self, took_s: float) -> None:
+        FLUSH.labels(*self._worker).observe(took_s)
+        for shard, rows in self._rows_of.items():
+            ROWS.labels(*self._worker, shard, self._topic).inc(rows)
+        self._rows_of.clear()
+
     def _take(self, delivered: Delivered) -> None:
         self.sink.write((delivered,))
+        self._rows_of[delivered.frame.shard] += delivered.frame.rows
         self._rows += delivered.frame.rows
         self._is_end |= delivered.frame.event == "end"
         if self._since is None:
@@ -183,7 +213,9 @@ class _Report:
             for batch in self._batches:
                 done = sorted(batch.positions.items())
                 ends = batch.reader.ends() if done else {}
-                lag += sum(ends[shard] - offset for shard, offset in done)
+                behind = {shard: ends[shard] - offset for shard, offset in done}
+                batch.lag.tell(behind)
+                lag += sum(behind.values())
                 positions += [f"{batch.name}{shard}:{offset}" for shard, offset in done]
         except BrokerError as exc:
             log.warning("lag unknown: %s", exc)

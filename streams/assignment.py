@@ -36,6 +36,11 @@ class ShardOwner(Protocol):
         """Whether it takes messages by now, and knows which comes next."""
         ...
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the shard is taken over by now."""
+        ...
+
     def next_offset(self, topic: str) -> int | None:
         """Return the offset behind the last message of a topic that it took; None for none."""
         ...
@@ -74,6 +79,7 @@ class Assignment(Generic[OwnerT]):
         self._command: Command | None = None
         self._control = ControlReader(settings, self._commanded, self._unheard)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._was_asked = False
         app.on_partitions_assigned.connect(self._assigned, weak=False)
         app.on_partitions_revoked.connect(self._revoked, weak=False)
         app.task(self._begin)
@@ -82,6 +88,13 @@ class Assignment(Generic[OwnerT]):
     def owners(self) -> dict[int, OwnerT]:
         """Owners by shard."""
         return {shard: owner for shard, (_, owner, _) in self._held.items()}
+
+    def problem(self) -> str:
+        """Return in one sentence what is not held that should be; empty for nothing."""
+        if not self._was_asked:
+            return "the group has not said yet which shards are its own"
+        waiting = [str(shard) for shard, owner in self.owners.items() if not owner.is_ours]
+        return f"not taken over yet: shard {', '.join(waiting)}" if waiting else ""
 
     def next_offsets(self, topic: str) -> dict[int, int | None]:
         """Return by shard which offset of a topic is to come next; None where nothing came."""
@@ -126,6 +139,7 @@ class Assignment(Generic[OwnerT]):
 
     async def _assigned(self, app: Any, assigned: Iterable[TP], **_: Any) -> None:
         await self._let_go()
+        self._was_asked = True
         for place in sorted(assigned):
             if place.topic == self._topic:
                 self._own(place.partition, app.consumer_generation_id)

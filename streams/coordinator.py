@@ -22,6 +22,7 @@ from streams.assignment import Assignment
 from streams.calendar import prepare
 from streams.errors import BrokerError, SessiontapeError
 from streams.kafka import admin, check_topics, report_uncut
+from streams.metrics import Lag
 from streams.owner import Owner
 from streams.positions import FrameReader
 from streams.refetch import Refetch
@@ -73,13 +74,14 @@ class Coordinator:
         self.app.timer(RESUME_S)(self._resume)
         for topic in self.topics.raw:
             self.app.agent(self.app.topic(topic), name=topic)(self._rows)
-            Refetch(self.app, topic, partial(self._assignment.next_offsets, topic))
+            lag = Lag(settings.namespace, "coordinator", topic)
+            Refetch(self.app, topic, partial(self._assignment.next_offsets, topic), lag)
 
     def run(self) -> None:
         """Run until SIGTERM or a fault."""
         prepare(self._settings.calendar)  # now, and not when the first run begins
         with self._admin:
-            run_app(self.app, self._settings)
+            run_app(self.app, self._settings, "coordinator", self._assignment.problem)
 
     async def _rows(self, stream: Any) -> None:
         """Hand what comes of a raw topic to the owner of its shard."""

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from streams import logs
 from streams.errors import ConfigError, SessiontapeError
 from streams.settings import Settings
 
@@ -36,11 +37,7 @@ class Parser(argparse.ArgumentParser):
 
 def log_to_stderr(settings: Settings) -> None:
     """Log one line a record to stderr."""
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
+    logs.log_to_stderr(settings, "%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
 def exit_code(log: logging.Logger, work: Callable[[], None]) -> int:

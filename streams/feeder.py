@@ -26,16 +26,18 @@ from typing import Any, Protocol
 
 from confluent_kafka import TopicPartition
 
-from schemas import Codec, Command
+from schemas import BarBlock, Codec, Command, QuoteBlock, TickBlock
 from schemas.records import Record
 from schemas.registry import codec_for
 from streams.control import ControlReader, latest_command
+from streams.endpoint import Health, served
 from streams.entry import Parser, exit_code, log_to_stderr
 from streams.feeds import Feed, Lost, Regained, open_feed
 from streams.feeds.clock import TapeClock
 from streams.feeds.dispatch import Dispatch, Outgoing
 from streams.intervals import SECOND_NS
 from streams.kafka import check_topics
+from streams.metrics import FEED_LOSSES, ROWS, UNACKNOWLEDGED
 from streams.outbox import Answered, Outbox
 from streams.plan import Plan, plan_of
 from streams.settings import Settings, load
@@ -102,8 +104,10 @@ class Feeder:
         codec: Codec,
         wall: Callable[[], int] = time.time_ns,
     ) -> None:
+        self.health = Health()
         self._topics = topics
         self._shards = shards
+        FEED_LOSSES.labels(topics.namespace)  # from 0 on: else the first is no increase
         self._feed = feed
         self._sender = sender
         self._codec = codec
@@ -144,7 +148,7 @@ class Feeder:
             command = self._command
             plan = None if command is None else self._plan_of(command)
             if plan is None:
-                self._sender.check()
+                self._tell()
                 await self._pause(1.0)
             else:
                 await self._play(plan)
@@ -187,7 +191,7 @@ class Feeder:
                 if not self._sending.locked():
                     async with self._sending:
                         await self._send(self._dispatch.due(self._wall()))
-                rate.tell(command.run, self._sender.check())
+                rate.tell(command.run, self._tell())
                 await self._pause(TICK_S)
         finally:
             pump.cancel()
@@ -195,6 +199,13 @@ class Feeder:
                 await pump
         if self._is_over(plan):
             log.info("run=%s is over", command.run)
+
+    def _tell(self) -> int:
+        """Say that the loop goes round; return how many messages are not acknowledged."""
+        count = self._sender.check()
+        UNACKNOWLEDGED.labels(self._topics.namespace).set(count)
+        self.health.beat()
+        return count
 
     def _goes_on(self, plan: Plan) -> bool:
         """Tell whether what is fed is still what is wanted."""
@@ -209,6 +220,7 @@ class Feeder:
         try:
             async for event in events:
                 if isinstance(event, Lost):
+                    FEED_LOSSES.labels(self._topics.namespace).inc()
                     log.warning("lost: %s; again in %.1f s", event.reason, event.again_s)
                 elif isinstance(event, Regained):
                     log.info("regained since_ns=%d at_ns=%d", event.since_ns, event.at_ns)
@@ -231,6 +243,9 @@ class Feeder:
                 self._sender.check()
                 await asyncio.sleep(ROOM_S)
             self._unsent.popleft()
+            if isinstance(message.record, BarBlock | QuoteBlock | TickBlock):
+                place = self._topics.namespace, "feeder", message.shard, message.topic
+                ROWS.labels(*place).inc(len(message.record))
 
     async def _pause(self, wait_s: float) -> None:
         with suppress(TimeoutError):
@@ -305,7 +320,8 @@ async def _serve(settings: Settings, feed: Feed) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, feeder.stop)
     try:
-        await feeder.run()
+        with served(settings, "feeder", feeder.health):
+            await feeder.run()
         if left := sender.check(FLUSH_S):
             log.warning("%d messages were not acknowledged in %.0f s", left, FLUSH_S)
     finally:

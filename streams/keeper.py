@@ -19,6 +19,7 @@ from typing import TypeVar
 from schemas import Codec, Command, Coverage, DataRequest, Frame
 from schemas.registry import codec_for
 from streams.control import latest_command
+from streams.counted import KeptCounts
 from streams.delivery import Delivered, FrameReader
 from streams.deriver import Deriver
 from streams.errors import DecodeError
@@ -75,6 +76,7 @@ class Keeper:
         self._topics = Topics(settings.namespace)
         self._codec: Codec = codec_for(settings.schema_registry_url)
         self._number, self._shards = shard, shards
+        self._counts = KeptCounts(self._topics, shard)
         self._tidy = tidy
         self._begun = begun
         self._writer = Transactions(settings, shard, f"{self._topics.upkeep}.{shard}")
@@ -104,7 +106,7 @@ class Keeper:
         self._tidied = 0.0
         self._cut: dict[str, int] = {}
         self._cut_s = 0.0
-        self._is_closed = False
+        self._is_ours, self._is_closed = False, False
         self._over = ""
         self._resume_at: int | None = None
         self._caught_up_at = -1
@@ -123,6 +125,8 @@ class Keeper:
             The brokers refuse us for good.
         """
         await self._off_loop(self._take_over)
+        self._is_ours = True
+        self._counts.taken_over()
         log.info("shard %d is ours", self._number)
         while True:
             self._wake.clear()
@@ -147,6 +151,11 @@ class Keeper:
         """Whether it takes messages: it holds them until the shard is taken over."""
         return not self._is_closed
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the shard is taken over."""
+        return self._is_ours
+
     def next_offset(self, topic: str) -> int | None:
         """Return the offset behind the last message of the tape that came; None where none did."""
         return self._next_offset
@@ -158,6 +167,7 @@ class Keeper:
     def close(self) -> None:
         """Let go of the shard; what is not committed, the next keeper does again."""
         self._is_closed = True
+        self._counts.forget()
         self._room.set()
         self._writer.close()
         self._thread.shutdown(wait=False)
@@ -201,6 +211,7 @@ class Keeper:
             for topic in (self._topics.requests, self._topics.raw_bars)
         ]
         messages += [self._copy(answer, self._topics.raw_bars) for answer in due.given_up]
+        self._counts.asked(due.requests, due.given_up)
         for request in due.requests:
             log.info("asked id=%s attempt=%d: %s", request.id, request.attempt, request.reason)
         for answer in due.given_up:
@@ -220,6 +231,7 @@ class Keeper:
     def _write_derived(self, others: list[Outgoing]) -> None:
         """Write the derived frames that are due, and other messages with the first of them."""
         while True:
+            began_s = time.monotonic()
             released = [
                 (name, frame)
                 for name, frames in self._deriver.release().items()
@@ -236,6 +248,8 @@ class Keeper:
             ]
             if messages or others:
                 offsets = self._writer.write([*messages, *others])
+                rows = [(self._topics.derived(name), frame.rows) for name, frame in released]
+                self._counts.derived(rows, time.monotonic() - began_s)
                 for (name, frame), offset in zip(released, offsets, strict=False):
                     if frame.event == "open":
                         self._deriver.opened(name, offset)
@@ -280,6 +294,7 @@ class Keeper:
         self._last = (frame.frame, offset)
         self._deriver.take(frame, offset)
         self._rows += frame.rows
+        self._counts.taken(frame)
         self._since_ns = self._since_ns or time.time_ns()
         # Only at full speed is there so much that it pays to wait for more.
         self._is_urgent |= frame.speed > 0 or frame.event in ("start", "roll", "end")
@@ -291,7 +306,11 @@ class Keeper:
         if frame.event == "start":
             self._begun(self._number, plan.command)
         if plan.command.upkeep:
+            if frame.event == "close":  # behind it nothing is known of the session any more
+                self._counts.minutes(frame, self._gaps)
             self._gaps.take(plan, frame, time.time_ns())
+            if frame.event != "close":
+                self._counts.minutes(frame, self._gaps)
         if frame.event == "end":
             self._plan = None
 

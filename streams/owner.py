@@ -14,6 +14,7 @@ from typing import TypeVar
 from schemas import Codec, Command, Frame
 from schemas.records import Record
 from schemas.registry import codec_for
+from streams.counted import ReleaseCounts
 from streams.errors import DecodeError, HoleError
 from streams.inbox import Rejection
 from streams.kafka import first_offset
@@ -73,6 +74,7 @@ class Owner:
         self._streams = self._topics.streams
         self._shard = Shard(shard, shards, {stream: t for t, stream in self._streams.items()})
         self._number = shard
+        self._counts = ReleaseCounts(self._topics, shard)
         self._readers_at = readers_at
         self._is_at_end = is_at_end
         self._tidy = tidy
@@ -101,7 +103,7 @@ class Owner:
         BrokerError
             The brokers refuse us for good.
         """
-        await self._off_loop(self._take_over)
+        self._counts.taken_over(await self._off_loop(self._take_over))
         self._recovered.set()
         log.info("shard %d is ours", self._number)
         while True:
@@ -109,6 +111,7 @@ class Owner:
             may_open, may_go = await self._may_open(), await self._may_go()
             is_at_end = self._is_at_end(self._number)
             release = await self._off_loop(partial(self._advance, may_open, may_go, is_at_end))
+            self._counts.stands(self._shard.stand)
             if release is not None:
                 await self._off_loop(partial(self._write, release))
                 self._look_ahead()
@@ -155,6 +158,11 @@ class Owner:
         """Whether the shard is taken over, so that it is known what comes next."""
         return self._recovered.is_set() and not self._is_closed
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the shard is taken over."""
+        return self.is_taking
+
     def next_offset(self, topic: str) -> int | None:
         """Return the offset of a raw topic that is to come next; None before any is known."""
         return self._shard.inboxes[self._streams[topic]].next_offset
@@ -171,6 +179,7 @@ class Owner:
     def close(self) -> None:
         """Let go of the shard; what is not committed, the next owner does again."""
         self._is_closed = True
+        self._counts.forget()
         self._recovered.set()  # whoever waits for it need not wait any longer
         if self._writer is not None:
             self._writer.close()
@@ -184,11 +193,12 @@ class Owner:
     async def _off_loop(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
-    def _take_over(self) -> None:
+    def _take_over(self) -> Frame | None:
+        """Go on from the last frame of the shard; return it, None where there is none."""
         self._writer = FrameWriter(self._settings, self._number)
         last = self._writer.open()
         if last is None:
-            return
+            return None
         self._written, self._written_s = last.offset, time.monotonic()
         frame = last.frame
         if frame.event == "open":
@@ -197,6 +207,7 @@ class Owner:
         is_open = frame.event in ("open", "rows") and not frame.waiting
         since = self._frames_since(frame.open_offset, last) if is_open else ()
         self._shard.recover(frame, since, opens)
+        return frame
 
     def _frames_since(self, offset: int, last: Delivered) -> tuple[Frame, ...]:
         """Return the frames of a session that say more than where the clock stood."""
@@ -217,7 +228,9 @@ class Owner:
         if self._writer is None:
             msg = "the shard was not taken over"
             raise RuntimeError(msg)
+        began_s = time.monotonic()
         offsets = self._writer.release(release.frames, self._others(release))
+        self._counts.released(release, began_s, time.monotonic())
         if offsets:
             self._written, self._written_s = offsets[-1], time.monotonic()
         for frame, offset in zip(release.frames, offsets, strict=True):

@@ -30,12 +30,14 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from schemas import Codec, Coverage, DataRequest
 from schemas.registry import codec_for
 from streams.answers import Answers, Out, Refusal
+from streams.endpoint import BEAT_S, Health, served
 from streams.entry import Parser, exit_code, log_to_stderr
 from streams.errors import ConfigError, DecodeError
 from streams.filler import minutes_asked
 from streams.intervals import interval_ns
 from streams.kafka import check_topics, consumer_config
 from streams.lanes import Lanes
+from streams.metrics import ANSWER, OPEN_REQUESTS, REJECTED, ROWS, Lag
 from streams.outbox import Answered, Outbox
 from streams.settings import Settings, load
 from streams.sources import open_source
@@ -109,6 +111,7 @@ class Producer:
     ) -> None:
         self.topics = Topics(settings.namespace)
         self.sources = (source, *fallbacks)
+        self.health = Health()
         self._codec = codec or codec_for(settings.schema_registry_url)
         names = (*self.topics.raw, self.topics.session, self.topics.requests, self.topics.rejected)
         self._shards = check_topics(settings, names)
@@ -124,6 +127,11 @@ class Producer:
             gap_timeout_s=settings.source_timeout_s,
             history_timeout_s=settings.session_timeout_s,
         )
+        self._is_member, self._told_s = False, 0.0
+        self._worker = settings.namespace, "producer"
+        self._lag = Lag(*self._worker, self.topics.requests)
+        for topic in (*self.topics.raw, self.topics.raw_history, self.topics.requests):
+            REJECTED.labels(*self._worker, topic)  # from 0 on: else the first is no increase
         self._lanes: Lanes[_Job, Out] = Lanes(self._work, THREADS)
         self._pause_s = PAUSES_S[0]
         self._runs: dict[int, dict[str, None]] = {}
@@ -142,7 +150,7 @@ class Producer:
         DeliveryError
             Messages were not acknowledged; their request is answered again at the next start.
         """
-        self._consumer.subscribe([self.topics.requests])
+        self._consumer.subscribe([self.topics.requests], on_assign=self._joined)
         names = "+".join(source.name for source in self.sources)
         log.info("ready source=%s namespace=%s", names, self.topics.namespace)
         try:
@@ -150,12 +158,31 @@ class Producer:
                 self._receive()
                 self._send_steps()
                 self._commit(self._outbox.settle())
+                self._tell()
             # What is not acknowledged by then is not committed: the next start answers it again.
             self._commit(self._outbox.settle(FLUSH_S))
             self._confirm()
         finally:
             self._lanes.stop()
             self._consumer.close()
+
+    def _joined(self, *_: object) -> None:
+        self._is_member = True
+
+    def _tell(self) -> None:
+        """Say now and then that the loop goes round, and how far it is behind."""
+        now_s = time.monotonic()
+        if now_s - self._told_s < BEAT_S:
+            return
+        self._told_s = now_s
+        self.health.beat("" if self._is_member else "the group has given it no requests to answer")
+        OPEN_REQUESTS.labels(self._worker[0]).set(len(self._outbox))
+        behind: dict[int, int] = {}
+        for place in self._consumer.position(self._consumer.assignment()):
+            _, end = self._consumer.get_watermark_offsets(place, cached=True)
+            is_known = place.offset >= 0 and end >= 0
+            behind[place.partition] = max(end - place.offset, 0) if is_known else -1
+        self._lag.tell(behind)
 
     def _receive(self) -> None:
         """Take the requests at hand; wait for one if there is nothing else to do."""
@@ -231,6 +258,8 @@ class Producer:
                 *(len(request.symbols), answered.blocks, answered.rows, answered.bad),
                 (time.monotonic() - job.start_s) * 1000,
             )
+            took_s = time.monotonic() - job.start_s
+            ANSWER.labels(self._worker[0], request.kind).observe(took_s)
         answered.complete = not self._stop.is_set()
 
     def _read(self, message: Message) -> _Asked:
@@ -274,6 +303,7 @@ class Producer:
         if not isinstance(record, Coverage):
             job.answered.blocks += 1
             job.answered.rows += len(record)
+            ROWS.labels(*self._worker, job.request.shard, topic).inc(len(record))
         key = record.symbols[0] if record.symbols else ""
         value = self._codec.encode(record, topic)
         self._outbox.send(job.answered, topic, value, key, partition=job.request.shard)
@@ -294,6 +324,7 @@ class Producer:
     def _reject(
         self, answered: Answered, topic: str, value: bytes, headers: dict[str, str]
     ) -> None:
+        REJECTED.labels(*self._worker, topic).inc()
         packed = [(name, text.encode()) for name, text in headers.items()]
         self._outbox.send(answered, self.topics.rejected, value, topic, headers=packed)
 
@@ -335,7 +366,8 @@ def _serve(arguments: Sequence[str] | None) -> None:
     producer = Producer(settings, source, fallbacks=fallbacks)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: producer.stop())
-    producer.run()
+    with served(settings, "producer", producer.health):
+        producer.run()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
+from streams.metrics import Lag
+
 __all__ = ["Refetch"]
 
 log = logging.getLogger(__name__)
@@ -44,14 +46,17 @@ class Refetch:
     wanted
         Returns by partition the offset behind the last message that was handed on; None where
         none was, so that it is to be read from where the group has committed.
+    lag
+        Told how far the app is behind.
     """
 
     def __init__(
-        self, app: Any, topic: str, wanted: Callable[[], Mapping[int, int | None]]
+        self, app: Any, topic: str, wanted: Callable[[], Mapping[int, int | None]], lag: Lag
     ) -> None:
         self._app = app
         self._topic = topic
         self._wanted = wanted
+        self._lag = lag
         self._seen: dict[TP, _Place] = {}
         self._tried: dict[TP, tuple[_Place, float]] = {}
         app.timer(LOOK_S)(self.look)
@@ -67,16 +72,19 @@ class Refetch:
             return
         generation = self._app.consumer_generation_id
         stuck: list[tuple[TP, _Place]] = []
+        behind: dict[int, int] = {}
         for shard, wanted in self._wanted().items():
             place = TP(self._topic, shard)
             start = consumer.committed_at(place) if wanted is None else wanted
             stands = _Place(generation, start, consumer.end_of(place))
+            behind[shard] = -1 if stands.end < 0 else max(stands.end - stands.start, 0)
             before, self._seen[place] = self._seen.get(place), stands
             tried, _ = self._tried.get(place, (None, 0.0))
             if tried is not None and tried == before and start > tried.start:
                 log.info("%s[%d] was not handed on from %d: now it came", *place, tried.start)
             if stands == before and stands.start < stands.end and self._may_try(place, stands):
                 stuck.append((place, stands))
+        self._lag.tell(behind)
         if stuck:
             place, stands = stuck[0]
             self._tried[place] = (stands, time.monotonic())

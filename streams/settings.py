@@ -147,6 +147,19 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level that the workers log."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="How the workers log: lines for people, or a JSON object a line."
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port at which a worker serves /metrics and /health; 0: none. The workers of "
+        "a local stack take the free ports from there on, one each.",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address of this machine at which that port is served."
+    )
 
     @field_validator("namespace")
     @classmethod

@@ -21,7 +21,7 @@ from streams.frames import Slices, cut, mark
 from streams.inbox import Inbox, Rejection
 from streams.mixed import Mixed
 from streams.opening import TIMED_OUT, why_incomplete
-from streams.pace import beat_ns, due_ns
+from streams.pace import Stand, beat_ns, due_ns, stand_of
 from streams.plan import Plan, plan_of
 from streams.release import RELEASE_ROWS, Release
 from streams.sessions import Sessions
@@ -136,6 +136,11 @@ class Shard:
         """Offset of the session topic before which nothing is kept; 0 for nothing to delete."""
         plan = self._plan
         return 0 if plan is None else self.tape.cut(1 + max(plan.command.trailing_sessions, 1))
+
+    @property
+    def stand(self) -> Stand | None:
+        """Where the clock stands; None while no run is on."""
+        return stand_of(self._plan, self.tape)
 
     def due_ns(self) -> int | None:
         """Return the wall time at which something falls due by itself, None for nothing."""

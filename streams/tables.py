@@ -25,6 +25,7 @@ from schemas.registry import codec_for
 from streams.delivery import Delivered, FrameReader
 from streams.errors import DecodeError, SessiontapeError
 from streams.kafka import check_topics
+from streams.metrics import FLUSH, ROWS, TAKEOVERS, Lag
 from streams.refetch import Refetch
 from streams.session import SessionState
 from streams.settings import Settings, load
@@ -83,20 +84,23 @@ class Tables:
         check_topics(settings, {self.topics.changelog(t): shards for t in ("symbols", "shards")})
         self._codec = codec_for(settings.schema_registry_url)
         self._count = shards
+        self._worker = settings.namespace, "tables"
         self._views: dict[int, _View] = {}
         self._flushing = asyncio.Lock()
         self.app = make_app(settings, self.topics.tables, topic_partitions=shards)
         self.symbols = self._table("symbols", shards)
         self.shards = self._table("shards", shards)
-        self.app.on_partitions_assigned.connect(self._forget, weak=False)
+        self._was_asked = False
+        self.app.on_partitions_assigned.connect(self._assigned, weak=False)
         self.app.on_partitions_revoked.connect(self._forget, weak=False)
         self.app.agent(self.app.topic(self.topics.session))(self._frames)
         self.app.task(self._flush_often)
-        Refetch(self.app, self.topics.session, self._next_offsets)
+        lag = Lag(settings.namespace, "tables", self.topics.session)
+        Refetch(self.app, self.topics.session, self._next_offsets, lag)
 
     def run(self) -> None:
         """Run until SIGTERM or a fault."""
-        run_app(self.app, self._settings)
+        run_app(self.app, self._settings, "tables", self._problem)
 
     def _table(self, name: str, shards: int) -> Any:
         raw = self.app.topic(
@@ -117,6 +121,14 @@ class Tables:
         places = [p for p in self.app.consumer.assignment() if p.topic == self.topics.session]
         views = {place.partition: self._views.get(place.partition) for place in places}
         return {s: None if view is None else view.offset + 1 for s, view in views.items()}
+
+    def _problem(self) -> str:
+        """Return in one sentence what the worker lacks; empty for nothing."""
+        return "" if self._was_asked else "the group has not said yet which shards are its own"
+
+    async def _assigned(self, *_: Any, **__: Any) -> None:
+        self._views = {}
+        self._was_asked = True
 
     async def _forget(self, *_: Any, **__: Any) -> None:
         self._views = {}
@@ -182,6 +194,8 @@ class Tables:
         view = self._views.get(shard)
         if view is None:
             view = self._views[shard] = _View(event, frame)
+            TAKEOVERS.labels(*self._worker, shard).inc()
+        ROWS.labels(*self._worker, shard, self.topics.session).inc(frame.rows)
         view.event, view.last, view.offset, view.is_dirty = event, frame, offset, True
         if frame.waiting:
             return
@@ -220,6 +234,7 @@ class Tables:
     async def _flush(self, shard: int, view: _View) -> None:
         """Write what changed, wait until it is acknowledged, and commit the position."""
         async with self._flushing:
+            began_s = time.monotonic()
             event, frame, offset = view.event, view.last, view.offset
             changed, view.changed, view.is_dirty = view.changed, set(), False
             # A table is written within an event: its changelog partition is the event's.
@@ -232,6 +247,7 @@ class Tables:
             finally:
                 _current_event.reset(token)
             await self.app.producer.flush()
+            FLUSH.labels(*self._worker).observe(time.monotonic() - began_s)
             # Behind the end of a run nothing is to be folded anew.
             done = offset + 1 if frame.event == "end" else view.open_offset
             if done >= 0:

@@ -24,6 +24,7 @@ from streams.days import Day, Past, is_whole, past_of
 from streams.errors import FencedError, HistoryError, SessiontapeError
 from streams.history import end_of, frames_of
 from streams.kafka import admin
+from streams.metrics import REJECTED
 from streams.positions import Delivered, FrameReader, FrameWriter, Outgoing
 from streams.replies import Replies
 from streams.settings import Settings
@@ -280,6 +281,7 @@ class Trailing:
             packed = tuple((name, text.encode()) for name, text in headers.items())
             value = self._codec.encode(block, self._topics.rejected)[:MESSAGE_BYTES]
             found.append(Outgoing(self._topics.rejected, raw.encode(), value, headers=packed))
+        REJECTED.labels(self._topics.namespace, "upkeep", raw).inc(len(found))
         return found
 
     def _outgoing(self, request: DataRequest, topic: str) -> Outgoing:

@@ -24,6 +24,7 @@ from streams.delivery import FrameReader
 from streams.errors import BrokerError, SessiontapeError
 from streams.kafka import admin, check_topics, report_uncut
 from streams.keeper import Keeper
+from streams.metrics import Lag
 from streams.refetch import Refetch
 from streams.settings import Settings, load
 from streams.topics import Topics
@@ -64,13 +65,14 @@ class Upkeep:
         self._assignment = Assignment(settings, self.app, self.topics.session, self._keeper)
         self.app.agent(self.app.topic(self.topics.session))(self._frames)
         came = partial(self._assignment.next_offsets, self.topics.session)
-        Refetch(self.app, self.topics.session, came)
+        lag = Lag(settings.namespace, "upkeep", self.topics.session)
+        Refetch(self.app, self.topics.session, came, lag)
 
     def run(self) -> None:
         """Run until SIGTERM or a fault."""
         prepare(self._settings.calendar)  # now, and not when the first run begins
         with self._admin:
-            run_app(self.app, self._settings)
+            run_app(self.app, self._settings, "upkeep", self._assignment.problem)
 
     async def _frames(self, stream: Any) -> None:
         """Hand what comes of the tape to the keeper of its shard."""

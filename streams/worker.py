@@ -13,7 +13,7 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +26,9 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams import logs
 from streams.batches import Came, batches
+from streams.endpoint import BEAT_S, Health, served
 from streams.errors import SessiontapeError
 from streams.settings import Settings
 
@@ -39,6 +41,8 @@ FETCH_BYTES = 8 * 2**20
 COMMIT_S = 2.0
 RECENT_MS = 2_000
 """A fetch takes at most a quarter of a second; one that is so old was not answered."""
+HEARD_MS = 30_000
+"""Without a fetch that was answered for so long, the brokers are away."""
 CRASH_S = 5.0
 """How long a worker may take to stop after a fault."""
 
@@ -111,13 +115,23 @@ class _Consumer(driver.Consumer):
             return -1
         return -1 if end is None else int(end)
 
-    def is_recent(self, place: TP) -> bool:
+    def is_recent(self, place: TP, within_ms: int = RECENT_MS) -> bool:
         """Tell whether what `end_of` says is of now: while the brokers are away it is not."""
         try:
             polled_ms = self._thread._ensure_consumer().last_poll_timestamp(place)
         except (AssertionError, AttributeError):
             return False
-        return polled_ms is not None and time.time() * 1000 - polled_ms < RECENT_MS
+        return polled_ms is not None and time.time() * 1000 - polled_ms < within_ms
+
+    def problem(self) -> str:
+        """Return in one sentence what is wrong with the brokers; empty for nothing.
+
+        Who fetches nothing, as it has no shard or all are held, hears nothing from them.
+        """
+        fetched = self.assignment() - self._held - self._buffered_partitions
+        if fetched and not any(self.is_recent(place, HEARD_MS) for place in fetched):
+            return f"the brokers have not answered for {HEARD_MS // 1000} s"
+        return ""
 
     async def refetch(self, place: TP, offset: int, generation: int) -> None:
         """Fetch a partition again from an offset, unless the group has changed meanwhile."""
@@ -291,7 +305,7 @@ def _credentials(settings: Settings) -> Any:
 
 def log_to_stderr(settings: Settings) -> None:
     """Log one line a record to stderr."""
-    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, force=True)
+    logs.log_to_stderr(settings, LOG_FORMAT, force=True)
     for noisy in ("faust", "mode", "aiokafka", "kafka"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
@@ -305,15 +319,36 @@ async def fail(app: Any, exc: BaseException) -> None:
     await app.crash(exc)
 
 
-def run_app(app: Any, settings: Settings) -> None:
-    """Run an app until SIGTERM or a fault; a fault ends the process with exit code 1."""
+def run_app(app: Any, settings: Settings, kind: str, problem: Callable[[], str]) -> None:
+    """Run an app until SIGTERM or a fault; a fault ends the process with exit code 1.
+
+    Parameters
+    ----------
+    app, settings
+        What `make_app` gave, and its settings.
+    kind
+        What the worker is called in its metrics.
+    problem
+        Returns in one sentence why the worker can't work; empty where it can.
+    """
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     log_to_stderr(settings)
+    health = Health()
+
+    async def beat() -> None:
+        health.beat(problem() or app.consumer.problem())
+
+    app.timer(BEAT_S)(beat)
+    is_json = settings.log_format == "json"
     worker = faust.Worker(
         app,
         loglevel=settings.log_level.upper(),
         redirect_stdouts=False,
         override_logging=False,
+        quiet=is_json,
         workdir=Path.cwd(),
     )
-    worker.execute_from_commandline()
+    if is_json:  # what turns while it starts is none
+        worker.spinner = None
+    with served(settings, kind, health):
+        worker.execute_from_commandline()

@@ -1,4 +1,4 @@
-"""``python -m streams.cli.reference`` writes the page of the settings and that of the commands."""
+"""``python -m streams.cli.reference`` writes the pages of settings, commands and metrics."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from streams.cli import COMMANDS
+from streams.metrics import DECLARED, PROCESS
 from streams.settings import PREFIX, Settings
 
-__all__ = ["PAGES", "commands", "settings", "write"]
+__all__ = ["PAGES", "commands", "metrics", "settings", "write"]
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -42,6 +43,21 @@ else. Exit codes: 0 done, 1 failed (`status`: not up; `verify`: different), 2 ca
 130 Ctrl-C. `sessiontape --install-completion` installs completion for the shell in use.
 """
 
+_METRICS = """\
+# Metrics
+
+Written by `python -m streams.cli.reference` from `streams/metrics.py`; change them there.
+
+Each worker serves them at `/metrics` when `SESSIONTAPE_METRICS_PORT` is set;
+[operations.md](../operations.md) says how, and what the alerts mean. Times are in seconds,
+counters end in `_total`; a histogram has `_bucket`, `_sum` and `_count`. Counters begin at 0 with
+each life of a worker; of a shard that it gives away it tells nothing but them. `topic` is the whole
+name of one.
+
+| metric | kind | labels | told by | meaning |
+|---|---|---|---|---|
+"""
+
 
 def settings() -> str:
     """Return the page of the settings."""
@@ -51,6 +67,20 @@ def settings() -> str:
 def commands() -> str:
     """Return the page of the commands."""
     return _COMMANDS + "".join(_command(name) for name in COMMANDS)
+
+
+def metrics() -> str:
+    """Return the page of the metrics."""
+    rows = [
+        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | "
+        f"{one.workers} | {one.text} |"
+        for one in DECLARED.values()
+    ]
+    rows += [
+        f"| `{name}` | {'counter' if name.endswith('_total') else 'gauge'} | | all | {text} |"
+        for name, text in PROCESS.items()
+    ]
+    return _METRICS + "\n".join(rows) + "\n"
 
 
 def _setting_rows() -> Iterator[str]:
@@ -136,7 +166,11 @@ def _parameters(function: Any) -> dict[str, str]:
     return found
 
 
-PAGES = {FOLDER / "settings.md": settings, FOLDER / "cli.md": commands}
+PAGES = {
+    FOLDER / "settings.md": settings,
+    FOLDER / "cli.md": commands,
+    FOLDER / "metrics.md": metrics,
+}
 
 
 def write(folder: Path = FOLDER) -> None:

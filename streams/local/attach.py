@@ -134,7 +134,9 @@ class AttachedStack:
         return alive | self._supervisor.processes
 
     def _processes(self, processes: Mapping[str, psutil.Process]) -> None:
-        records = {name: ProcessRecord.of(p) for name, p in processes.items() if p.is_running()}
+        ports = self._supervisor.ports
+        alive = {name: process for name, process in processes.items() if process.is_running()}
+        records = {name: ProcessRecord.of(p, ports.get(name)) for name, p in alive.items()}
         self._state = self._state.but(workers=records)
         self._state.write(self._path)
 

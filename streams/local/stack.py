@@ -287,10 +287,11 @@ class Stack:
                 return
 
     def _processes(self, processes: Mapping[str, psutil.Process]) -> None:
+        ports = {} if self._supervisor is None else self._supervisor.ports
         records = {}
         for name, process in processes.items():
             with suppress(psutil.NoSuchProcess):
-                records[name] = ProcessRecord.of(process)
+                records[name] = ProcessRecord.of(process, ports.get(name))
         if self._is_ours:
             self._write(workers=records)
 

@@ -30,7 +30,7 @@ class Status:
         ``address``, ``running``, ``local``, and of a local one ``pid`` and ``rss_mb``.
     stacks
         Of each stack: ``namespace``, ``kind``, ``pid``, ``running``, ``ready``, ``doing`` and
-        ``workers`` (``name``, ``pid``, ``running``, ``rss_mb``).
+        ``workers`` (``name``, ``pid``, ``running``, ``rss_mb``, ``metrics_port``; 0: none).
     namespace
         The one that the rest is about.
     run
@@ -91,7 +91,10 @@ def _stack(state: StackState) -> dict[str, Any]:
         **_process(state.owner),
         "ready": state.is_ready,
         "doing": state.doing,
-        "workers": [{"name": n, **_process(record)} for n, record in state.workers.items()],
+        "workers": [
+            {"name": name, **_process(record), "metrics_port": record.ports.get("metrics", 0)}
+            for name, record in state.workers.items()
+        ],
     }
 
 

@@ -21,6 +21,7 @@ from streams.local.running import STOP_S, running_stack
 from streams.local.stack import Stack
 from streams.local.state import StackState, state_path
 from streams.local.workers import WorkerError, WorkerSpec, log_path, spawn_worker
+from streams.logs import log_to_stderr
 from streams.selection import is_feed, opened_sources
 from streams.settings import Settings, load
 from streams.signals import interrupts, uninterrupted
@@ -30,6 +31,7 @@ __all__ = ["main", "start_detached"]
 
 log = logging.getLogger("sessiontape.supervisor")
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 CHECK_S = 0.2
 FOLLOW_S = 0.05
 
@@ -119,9 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fallback", action="append", default=[])
     parser.add_argument("--withhold", default="")
     given = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     stop = threading.Event()
 
     def asked(*_: object) -> None:
@@ -132,8 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, asked)
     try:
+        settings = load()
+        log_to_stderr(settings.but(log_level="info"), LOG_FORMAT, force=True)
         stack = Stack(
-            load(),
+            settings,
             coordinators=given.coordinators,
             upkeep=given.upkeep,
             tables=given.tables,

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import psutil
 from pydantic import SecretStr
 
 from streams.errors import SessiontapeError
+from streams.local.ports import hold
 from streams.local.process import alive, end
 from streams.settings import PREFIX, Settings
 from streams.signals import uninterrupted
@@ -89,6 +90,7 @@ class _Running:
     log: Path
     process: psutil.Process
     since_s: float
+    settings: Settings
     short_lives: int = 0
     again_at_s: float | None = None
     deaths: deque[float] = field(default_factory=deque)
@@ -134,11 +136,13 @@ class Supervisor:
         SessiontapeError
             A process can't be started.
         """
-        for spec in specs:
+        ports = _metrics_ports(self._settings, len(specs))
+        for spec, port in zip(specs, ports, strict=True):
             log = log_path(self._settings, spec.name)
+            settings = self._settings.but(metrics_port=port) if port else self._settings
             with uninterrupted(), self._lock:
-                process = spawn_worker(spec, log, self._settings)
-                self._workers[spec.name] = _Running(spec, log, process, time.monotonic())
+                process = spawn_worker(spec, log, settings)
+                self._workers[spec.name] = _Running(spec, log, process, time.monotonic(), settings)
         self._publish()
         if not self._thread.is_alive():
             self._thread.start()
@@ -173,6 +177,13 @@ class Supervisor:
         with self._lock:
             return {name: worker.process for name, worker in self._workers.items()}
 
+    @property
+    def ports(self) -> dict[str, dict[str, int]]:
+        """What each worker serves, by name: ``metrics``, where it does."""
+        with self._lock:
+            ports = {name: w.settings.metrics_port for name, w in self._workers.items()}
+        return {name: {"metrics": port} if port else {} for name, port in ports.items()}
+
     def _publish(self) -> None:
         self._changed(self.processes)
 
@@ -194,7 +205,7 @@ class Supervisor:
         if now_s < worker.again_at_s:
             return False
         try:
-            worker.process = spawn_worker(worker.spec, worker.log, self._settings)
+            worker.process = spawn_worker(worker.spec, worker.log, worker.settings)
         except SessiontapeError as exc:
             self._give_up(worker, f"can't be started again ({exc})")
             return False
@@ -227,6 +238,29 @@ class Supervisor:
         worker.again_at_s = float("inf")
         if self._failure is None:
             self._failure = WorkerError(reason, worker=worker.spec.name, log=worker.log)
+
+
+def _metrics_ports(settings: Settings, count: int) -> list[int]:
+    """Return a port for each of some workers: the free ones from the first on; 0 for none.
+
+    They are let go again for the workers to take: who takes one in between is told by its worker.
+    """
+    port, found = settings.metrics_port, [0] * count
+    if not port:
+        return found
+    with ExitStack() as held:
+        for number in range(count):
+            while (got := hold(held, settings.metrics_host, port) if port < 65536 else 0) is None:
+                port += 1
+            if not got:
+                msg = (
+                    f"no port is free from {settings.metrics_port} on at {settings.metrics_host} "
+                    "for the metrics: choose another SESSIONTAPE_METRICS_PORT or "
+                    "SESSIONTAPE_METRICS_HOST"
+                )
+                raise SessiontapeError(msg)
+            found[number], port = got, port + 1
+    return found
 
 
 def log_path(settings: Settings, worker: str) -> Path:

@@ -8,7 +8,9 @@ import pytest
 
 from sinks import worker
 from sinks.worker import Line, run
+from streams.endpoint import Health
 from streams.errors import BrokerError, HistoryError, HoleError
+from streams.metrics import REGISTRY
 from streams.positions import Delivered
 from tests.unit.sinks.frames import Tape
 
@@ -213,3 +215,29 @@ def test_what_a_sink_still_has_to_write_is_due_though_nothing_comes() -> None:
     run([Line(sink, topic)], topic.is_done, topic.clock)
     assert sink.batches == [30, 0, 0]
     assert topic.commits == {0: 4}
+
+
+def test_what_is_stored_is_counted_by_topic_and_shard(namespace: str) -> None:
+    def told(what: str, **labels: str) -> float | None:
+        given = {"namespace": namespace, "worker": "sink"} | labels
+        return REGISTRY.get_sample_value(f"sessiontape_{what}", given)
+
+    health = Health()
+    first, second = (Topic([frames()[:n], *[[]] * 80]) for n in (4, 2))
+    lines = [Line(Memory(), first, "", "a"), Line(Memory(), second, "5m/", "b")]
+    run(lines, first.is_done, first.clock, namespace=namespace, health=health)
+    assert told("rows_total", topic="a", shard="0") == 30
+    assert told("rows_total", topic="b", shard="0") == 15
+    assert told("lag_offsets", topic="a", shard="0") == 96
+    assert told("lag_offsets", topic="b", shard="0") == 98
+    assert told("flush_seconds_count") == 2
+    assert health.problem() == ""
+
+
+def test_what_a_store_refuses_is_not_counted(namespace: str) -> None:
+    topic = Topic([frames(), *[[]] * 12])
+    lines = [Line(Memory(refuses=True), topic, "", "a")]
+    with pytest.raises(HistoryError):
+        run(lines, topic.is_done, topic.clock, namespace=namespace)
+    labels = {"namespace": namespace, "worker": "sink", "topic": "a", "shard": "0"}
+    assert REGISTRY.get_sample_value("sessiontape_rows_total", labels) is None

@@ -17,6 +17,7 @@ from streams.errors import DeliveryError, SourceError
 from streams.feeder import Feeder
 from streams.feeds import Clock, Event, Heard, Lost, Regained
 from streams.intervals import MINUTE_NS, SECOND_NS
+from streams.metrics import REGISTRY
 from streams.settings import load
 from streams.sources.rows import bar_block
 from streams.topics import Topics, shard_of
@@ -351,3 +352,27 @@ def test_what_it_can_t_use_is_named_in_a_sentence(
     monkeypatch.setattr(feeder, "load", lambda: load().but(bootstrap_servers=""))
     assert feeder.main(["--source=playback:synthetic:"]) == 2
     assert "no broker: start one with `sessiontape up`" in capsys.readouterr().err
+
+
+async def test_what_is_sent_and_lost_is_counted() -> None:
+    def told(what: str, **labels: str) -> float:
+        given = {"namespace": "tape"} | labels
+        return REGISTRY.get_sample_value(f"sessiontape_{what}", given) or 0.0
+
+    def rows() -> float:
+        places = [{"shard": str(shard), "topic": TOPICS.raw_bars} for shard in range(SHARDS)]
+        return sum(told("rows_total", worker="feeder", **place) for place in places)
+
+    before = rows(), told("feed_losses_total")
+    async with Desk() as desk:
+        assert desk.feeder.health.problem() == "it has not begun"
+        desk.tell()
+        for event in (block(*NAMES), block("AA", minute=1), heard(2)):
+            desk.hand.handed.put_nowait(event)
+        desk.hand.handed.put_nowait(Lost("it is gone", open_ns(), 0.5))
+        await desk.until(lambda: told("feed_losses_total") > before[1])
+        await desk.rounds()
+        assert desk.feeder.health.problem() == ""
+    assert rows() - before[0] == len(NAMES) + 1
+    assert told("feed_losses_total") - before[1] == 1
+    assert told("unacknowledged_messages") == 0

@@ -285,3 +285,26 @@ def test_every_gap_is_settled_by_a_bounded_number_of_requests(
         assert 1 <= asked[cell] <= LIMITS.attempts
         assert (cell in given_up) == (tape.grid.status[cell] == Status.GIVEN_UP)
         assert tape.grid.status[cell] in (Status.FILLED, Status.NO_TRADE, Status.GIVEN_UP)
+
+
+def test_minutes_by_status_and_the_quality_of_a_session() -> None:
+    tape = Tape()
+    assert tape.gaps.minutes().tolist() == [0] * len(Status)
+    assert tape.gaps.quality(SESSION.label, SESSION.close_ns) == 1.0
+    tape.miss((0, 1), (0, 2), (2, 4))
+    tape.grid.status[1, 0] = Status.NO_TRADE
+    tape.say(tape.grid.status == Status.NO_TRADE)
+    counts = tape.gaps.minutes()
+    assert (counts[Status.MISSING], counts[Status.NO_TRADE], counts[Status.PENDING]) == (3, 1, 11)
+    found = [
+        tape.gaps.quality(SESSION.label, SESSION.open_ns + minutes * MINUTE_NS)
+        for minutes in range(6)
+    ]
+    assert found == [1.0, 1.0, 1 - 1 / 6, 1 - 2 / 9, 1 - 2 / 12, 1 - 3 / 15]
+    (request,) = tape.due().requests
+    tape.asked(request)
+    assert tape.gaps.quality(SESSION.label, SESSION.close_ns) == 1 - 3 / 15
+    tape.answer(request, Status.FILLED)
+    assert tape.gaps.quality(SESSION.label, SESSION.close_ns) == 1.0
+    tape.gaps.take(PLAN, frame("close"), 0)
+    assert tape.gaps.minutes().tolist() == [0] * len(Status)

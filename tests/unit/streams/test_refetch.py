@@ -10,6 +10,7 @@ from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from streams import refetch
+from streams.metrics import REGISTRY, Lag
 from streams.refetch import Refetch
 
 PLACE = TP("tape.session", 0)
@@ -64,7 +65,7 @@ def handed() -> dict[int, int | None]:
 
 @pytest.fixture
 def watch(app: _App, handed: dict[int, int | None]) -> Refetch:
-    watch = Refetch(app, "tape.session", lambda: handed)
+    watch = Refetch(app, "tape.session", lambda: handed, Lag("tape", "refetch", "tape.session"))
     assert app.timers == [(refetch.LOOK_S, watch.look)]
     return watch
 
@@ -174,3 +175,30 @@ async def test_only_what_came_by_it_is_told(
     handed[0] = 4
     await look(watch, 5)
     assert caplog.messages == ["tape.session[0] was not handed on from 2: now it came"]
+
+
+async def test_it_tells_how_far_the_app_is_behind(
+    watch: Refetch, app: _App, handed: dict[int, int | None]
+) -> None:
+    def told(shard: int) -> float | None:
+        labels = {"namespace": "tape", "worker": "refetch", "topic": "tape.session"}
+        return REGISTRY.get_sample_value("sessiontape_lag_offsets", labels | {"shard": str(shard)})
+
+    await look(watch)
+    assert told(0) == 2
+    handed[0] = 5  # more came than the end that is known
+    await look(watch)
+    assert told(0) == 0
+    handed[0], app.consumer.committed = None, 1
+    await look(watch)
+    assert told(0) == 3
+    app.consumer.end = -1
+    await look(watch)
+    assert told(0) == 3  # nobody knows better
+    app.rebalancing = True
+    handed.clear()
+    await look(watch)
+    assert told(0) == 3
+    app.rebalancing = False
+    await look(watch)
+    assert told(0) is None

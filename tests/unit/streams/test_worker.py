@@ -8,7 +8,8 @@ import logging
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from streams import worker
+from streams.endpoint import BEAT_S, Health
 from streams.settings import Settings, load
 from streams.worker import log_to_stderr, make_app
 
@@ -302,3 +304,76 @@ def test_faust_and_its_libraries_log_warnings_only(settings: Settings) -> None:
     finally:
         root.handlers[:], _ = before
         root.setLevel(before[1])
+
+
+async def test_whose_fetches_are_not_answered_says_that_the_brokers_are_away(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, other = TP("tape.raw.bars", 0), TP("tape.raw.ticks", 0)
+    polled: dict[TP, float | None] = {place: None, other: None}
+    ours: set[TP] = set()
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    app = make_app(settings, "tape.coordinator")
+    consumer = app.transport.create_consumer(
+        nothing, on_partitions_revoked=nothing, on_partitions_assigned=nothing
+    )
+    consumer._thread.thread_loop.close()
+    read = SimpleNamespace(last_poll_timestamp=polled.__getitem__)
+    consumer._thread = SimpleNamespace(assignment=lambda: ours, _ensure_consumer=lambda: read)
+    monkeypatch.setattr("streams.worker.time.time", lambda: 1_000.0)
+    assert consumer.problem() == ""  # it has no shard
+    ours |= {place, other}
+    assert consumer.problem() == "the brokers have not answered for 30 s"
+    polled[other] = 970_001
+    assert consumer.problem() == ""
+    polled[other] = 970_000
+    assert consumer.problem() != ""
+    consumer.hold([place, other])
+    assert consumer.problem() == ""  # nothing is fetched
+
+
+def test_a_worker_is_served_under_its_kind_and_tells_what_it_lacks(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    lacks = ["no shard yet", "", ""]
+    away = ["the brokers are away"]
+
+    @contextmanager
+    def served(_: Settings, kind: str, health: Health) -> Iterator[int]:
+        seen.update(kind=kind, health=health)
+        yield 0
+
+    class Worker:
+        def __init__(self, app: Any, **options: Any) -> None:
+            seen.update(quiet=options["quiet"])
+
+        def execute_from_commandline(self) -> None:
+            async def beat() -> None:
+                for _ in range(2):
+                    await seen["beat"]()
+                    seen.setdefault("said", []).append(seen["health"].problem())
+                away.clear()
+                await seen["beat"]()
+                seen["said"].append(seen["health"].problem())
+
+            asyncio.run(beat())
+
+    def timer(every_s: float) -> Callable[[Any], None]:
+        assert every_s == BEAT_S
+        return lambda beat: seen.update(beat=beat)
+
+    app = SimpleNamespace(
+        timer=timer, consumer=SimpleNamespace(problem=lambda: away[0] if away else "")
+    )
+    monkeypatch.setattr(worker, "served", served)
+    monkeypatch.setattr("faust.Worker", Worker)
+    monkeypatch.setattr(worker, "log_to_stderr", lambda _: None)
+    monkeypatch.setattr("asyncio.set_event_loop_policy", lambda _: None)
+    worker.run_app(app, settings.but(log_format="json"), "tables", lambda: lacks.pop(0))
+    assert seen["kind"] == "tables"
+    assert seen["quiet"] is True
+    assert seen["said"] == ["no shard yet", "the brokers are away", ""]

@@ -1,4 +1,4 @@
-"""The pages of settings and commands are those that the code gives."""
+"""The pages of settings, commands and metrics are those that the code gives."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from streams.cli import COMMANDS
 from streams.cli import reference as pages
+from streams.metrics import DECLARED, PROCESS
 from streams.settings import Settings
 
 
@@ -25,7 +26,13 @@ def test_every_setting_and_command_is_there() -> None:
             assert line.split("|")[3].strip(), f"{line} says nothing"
 
 
+def test_every_metric_is_there() -> None:
+    page = pages.metrics()
+    for name in (*DECLARED, *PROCESS):
+        assert page.count(f"| `{name}` |") == 1
+
+
 def test_writing(tmp_path: Path) -> None:
     pages.write(tmp_path / "reference")
     names = sorted(path.name for path in (tmp_path / "reference").iterdir())
-    assert names == ["cli.md", "settings.md"]
+    assert names == ["cli.md", "metrics.md", "settings.md"]

@@ -7,13 +7,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from streams.errors import BrokerError, ConfigError, SessiontapeError
+from streams.local.ports import hold
 from streams.local.process import ProcessRecord, alive, spawn
 from streams.local.running import connected, running_stack, stop_all
 from streams.local.stack import Stack, producer_spec, readers_of
@@ -301,3 +302,34 @@ def test_a_producer_has_no_more_arguments_than_it_needs() -> None:
 def test_readers_are_the_workers_that_read_the_tape(settings: Settings) -> None:
     workers = ["coordinator-1", "producer", "upkeep"]
     assert readers_of(settings, workers) == ("unit.upkeep",)
+
+
+def test_each_worker_has_a_port_of_its_own_and_keeps_it(
+    settings: Settings, module: Callable[[str], str]
+) -> None:
+    text = "import os\nprint(os.environ['SESSIONTAPE_METRICS_PORT'], flush=True)\n" + SLEEPS
+    specs = [WorkerSpec(name, (module(text),)) for name in ("a", "b")]
+    with ExitStack() as held:
+        taken = hold(held, "127.0.0.1")
+        assert taken is not None
+        with supervised(settings.but(metrics_port=taken), *specs) as supervisor:
+            ports = {name: found["metrics"] for name, found in supervisor.ports.items()}
+            assert list(ports) == ["a", "b"]
+            assert taken < ports["a"] < ports["b"]
+
+            def said(name: str) -> bool:
+                return log_path(settings, name).read_text() == f"{ports[name]}\nready\n"
+
+            wait_until(lambda: said("a") and said("b"))
+            first = supervisor.processes["b"]
+            os.kill(first.pid, signal.SIGKILL)
+            wait_until(lambda: supervisor.processes["b"].pid != first.pid and said("b"))
+    with supervised(settings, specs[0]) as supervisor:
+        assert supervisor.ports == {"a": {}}
+
+
+def test_where_no_port_is_left_is_one_sentence(settings: Settings) -> None:
+    with ExitStack() as held:
+        hold(held, "127.0.0.1", 65535)  # whoever has it
+        with pytest.raises(SessiontapeError, match=r"no port is free from 65535 on at 127\."):
+            Supervisor(settings.but(metrics_port=65535)).start([WorkerSpec("w", ("this",))])
