@@ -19,6 +19,7 @@ from schemas.records import Command, DataRequest, Frame, Longs, Record
 from streams import live
 from streams.frames import Slices, cut, mark
 from streams.inbox import Inbox, Rejection
+from streams.joiner import PATIENCE, Patience
 from streams.mixed import Mixed
 from streams.opening import TIMED_OUT, why_incomplete
 from streams.pace import beat_ns, due_ns
@@ -41,6 +42,8 @@ class Shard:
         Its raw topics by stream.
     plan_of
         Makes the plan of a command for a shard.
+    patience
+        That with symbols that join.
     """
 
     def __init__(
@@ -49,9 +52,10 @@ class Shard:
         shards: int,
         topics: Mapping[str, str],
         plan_of: Callable[[Command, int, int], Plan] = plan_of,
+        patience: Patience = PATIENCE,
     ) -> None:
         self.tape = Tape(shard, shards)
-        self._held = Sessions(topics)
+        self._held = Sessions(topics, patience)
         self._plan_of = plan_of
         self._plan: Plan | None = None
         self._command: Command | None = None
@@ -185,7 +189,7 @@ class Shard:
             return None
         if before is not plan and before is not None and before.command.paused:
             self.tape.progress_ns = wall_ns  # nothing was to come while the clock stood
-        self._held.sort_in(plan, self.tape)
+        self._held.sort_in(plan, self.tape, wall_ns if is_at_end else None)
         if plan.command.stopped:
             return self._stop(plan)
         self._is_at_end = is_at_end
@@ -291,6 +295,8 @@ class Shard:
         closes, is_out = self._ends(plan, wall_ns, until_ns, moves=moves)
         if not (moves or closes or is_out):
             return self._beat(plan, until_ns)
+        if closes and plan.is_live:
+            held.let_in(plan, tape)
         frames = self._rows(plan, fresh, due, until_ns)
         if closes:
             held.ledgers.give_up(tape.number)
@@ -411,4 +417,5 @@ class Shard:
     def _release(self, frames: list[Frame], requests: Sequence[DataRequest] = ()) -> Release:
         held, keep = self._held, {place.topic: place.keep for place in frames[-1].positions}
         asks, held.asks, held.has_changed = held.asks, [], False
-        return Release(tuple(frames), (*requests, *asks), held.rejections(), keep)
+        warnings, held.warnings = tuple(held.warnings), []
+        return Release(tuple(frames), (*requests, *asks), held.rejections(), keep, warnings)

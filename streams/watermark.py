@@ -7,7 +7,7 @@ that is halted is not waited for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,23 +127,26 @@ class Watermark:
         """Take that symbols, a mask of shape (symbols,), are halted since a clock or longer."""
         self._halted_from[halted], self._halted_until[halted] = clock_ns, _FAR
 
-    def reached(self, clock_ns: int) -> int:
+    def reached(self, clock_ns: int, absent: Collection[str] = ()) -> int:
         """Return up to which ready time, inclusive, all symbols have reported; at least the clock.
 
-        Where the run has bars and nothing else it is the end of a minute, or the close.
+        Where the run has bars and nothing else it is the end of a minute, or the close. Those that
+        are ``absent`` are not waited for.
         """
         found = self._session.close_ns
+        is_absent = np.zeros(len(self._symbols), np.bool_)
+        is_absent[[self._numbers[name] for name in absent]] = True
         is_halted = (self._halted_from <= clock_ns) & (self._halted_until > clock_ns)
         for stream, vouched in self._vouched.items():
             self._close_up(stream, clock_ns)
-            found = min(found, int(vouched[~is_halted].min(initial=found)))
+            found = min(found, int(vouched[~(is_halted | is_absent)].min(initial=found)))
         if self._has_bars:
-            found = min(found, self._bars_reached(clock_ns))
+            found = min(found, self._bars_reached(clock_ns, is_absent))
         return max(found, clock_ns)
 
-    def _bars_reached(self, clock_ns: int) -> int:
+    def _bars_reached(self, clock_ns: int, is_absent: NDArray[np.bool_]) -> int:
         first = at = int(np.searchsorted(self._ends, clock_ns, "right"))
-        while at < len(self._ends) and self._is_there(at):
+        while at < len(self._ends) and self._is_there(at, is_absent):
             at += 1
         if at == len(self._ends):
             return self._session.close_ns
@@ -151,12 +154,12 @@ class Watermark:
             return int(self._ends[at]) - 1
         return int(self._ends[at - 1]) if at > first else clock_ns
 
-    def _is_there(self, at: int) -> bool:
+    def _is_there(self, at: int, is_absent: NDArray[np.bool_]) -> bool:
         """Tell whether all have reported a minute, or are halted to its end.
 
         One that trades again before it is over may have a bar.
         """
-        there = self._reported[at]
+        there = self._reported[at] | is_absent
         if bool(there.all()):
             return True
         end_ns = self._ends[at]

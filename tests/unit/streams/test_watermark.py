@@ -176,3 +176,12 @@ def test_it_never_goes_back_and_never_beyond_what_all_have_reported(
         whole = next((m for m in range(5) if any((s, m) not in there for s in SYMBOLS)), 5)
         assert reached == max(OPEN_NS + whole * MINUTE_NS, clock_ns)
         clock_ns = reached
+
+
+def test_who_is_absent_is_not_waited_for() -> None:
+    for streams in (("bars",), ("ticks",), ("bars", "ticks")):
+        found = mark(*streams)
+        for stream in streams:
+            found.cover(stream, cover(0, 61, "AA"), OPEN_NS)
+        assert found.reached(OPEN_NS) == OPEN_NS
+        assert found.reached(OPEN_NS, ("BB",)) >= OPEN_NS + MINUTE_NS
