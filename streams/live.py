@@ -19,6 +19,8 @@ __all__ = ["due_ns", "is_behind", "may_close", "target_ns", "why_incomplete"]
 def target_ns(plan: Plan, held: Sessions, tape: Tape, wall_ns: int, *, is_at_end: bool) -> int:
     """Return where the clock of the session that plays is to stand.
 
+    Just before the open while quotes and ticks of that time are waited for.
+
     Parameters
     ----------
     plan, held, tape
@@ -28,13 +30,14 @@ def target_ns(plan: Plan, held: Sessions, tape: Tape, wall_ns: int, *, is_at_end
     is_at_end
         Whether all messages that the raw topics have were taken.
     """
+    clock_ns = held.begun_ns(plan, tape)
     if plan.command.paused:
-        return tape.clock_ns
+        return clock_ns
     now_ns = plan.now_in(tape.number, wall_ns)
     reached = held.reached(plan, tape)
     if is_at_end:
         reached = max(reached, now_ns - _lateness_ns(plan))
-    return max(min(now_ns, reached, plan.sessions[tape.number].close_ns), tape.clock_ns)
+    return max(min(now_ns, reached, plan.sessions[tape.number].close_ns), clock_ns)
 
 
 def may_close(plan: Plan, held: Sessions, tape: Tape, wall_ns: int, *, is_at_end: bool) -> bool:

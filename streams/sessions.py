@@ -158,7 +158,13 @@ class Sessions:
     def reached(self, plan: Plan, tape: Tape) -> int:
         """Return how far all have reported that are in the session that plays."""
         joining = () if self._joiner is None else self._joiner.joining
-        return self.watermark(plan, tape.number).reached(tape.clock_ns, joining)
+        return self.watermark(plan, tape.number).reached(self.begun_ns(plan, tape), joining)
+
+    def begun_ns(self, plan: Plan, tape: Tape) -> int:
+        """Return the session clock, or just before the open while rows of that time are to come."""
+        if tape.has_begun:
+            return tape.clock_ns
+        return min(self.out_ns(plan, tape, stream) for stream in plan.streams)
 
     def drop(self, number: int) -> None:
         """Forget a session that is over; symbols that did not join it begin with the next."""
@@ -238,7 +244,7 @@ class Sessions:
             buffer = self.buffer(plan, number)
             is_open = number == tape.number and tape.phase == "opened"
             if plan.is_live:
-                clock_ns = tape.clock_ns if is_open else 0
+                clock_ns = self.out_ns(plan, tape, stream) if is_open else 0
                 self.watermark(plan, number).cover(stream, coverage, clock_ns)
             if plan.is_live and (is_open or coverage.start_ns >= plan.catchup_end_ns):
                 continue  # what came before a run that began in mid-session is not in question

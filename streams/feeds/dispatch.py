@@ -50,8 +50,9 @@ class Outgoing:
 class _Known:
     """What is known of one stream, by symbol; shape (symbols,) each.
 
-    ``heard`` is the ready time up to which the feed has given all, ``vouched`` that up to which a
-    coverage says so; both 0 where nothing is known. ``is_told`` where the feed has said so itself
+    ``heard`` is the end of what the feed has given all of, ``vouched`` that of what a coverage says
+    so of; both 0 where nothing is known. A bar that ends there is inside, a quote or tick of that
+    time is not. ``is_told`` where the feed has said so itself
     in its last connection: it vouches for the stream.
     """
 
@@ -184,7 +185,8 @@ class Dispatch:
             known = self._known.get(stream)
             if known is not None:
                 places = self._places(heard.symbols)
-                known.heard[places] = np.maximum(known.heard[places], heard.until_ns)
+                end_ns = heard.until_ns + (stream != "bars")
+                known.heard[places] = np.maximum(known.heard[places], end_ns)
                 known.is_told[places] = True
 
     def _vouch(self, stream: str, shard: int, places: Places) -> Iterator[Outgoing]:

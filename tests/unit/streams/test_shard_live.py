@@ -21,6 +21,7 @@ from tests.unit.streams.shards import (
     delivered,
     plan_for,
     points,
+    quote_block,
     tick_block,
 )
 
@@ -485,7 +486,7 @@ def test_ticks_go_out_as_they_are_vouched_for_or_late_and_the_clock_is_told_mean
         return [(point.ready - OPENS[0]) / SECOND_NS for point in points(frames)]
 
     stage.send(tick_block([spot(1), spot(2)]))
-    beat = Coverage(("AA", "BB"), OPENS[0], OPENS[0] + int(1.5 * SECOND_NS), run=RUN)
+    beat = Coverage(("AA", "BB"), OPENS[0], OPENS[0] + int(1.5 * SECOND_NS) + 1, run=RUN)
     stage.send(beat, stream="ticks")
     assert ticks(at(stage, 2.1)) == [1.0]
     assert stage.shard.due_ns() == OPENS[0] + int(3.6 * SECOND_NS), "told each tenth of a second"
@@ -498,12 +499,52 @@ def test_ticks_go_out_as_they_are_vouched_for_or_late_and_the_clock_is_told_mean
     assert [(frame.event, frame.rows) for frame in told] == [("rows", 0)]
     assert before < told[0].clock_ns == OPENS[0] + 8 * SECOND_NS
     # At the end of the minute ticks and bars are there: nothing else is waited for.
-    beat = Coverage(("AA", "BB"), OPENS[0], OPENS[0] + MINUTE_NS, run=RUN)
+    beat = Coverage(("AA", "BB"), OPENS[0], OPENS[0] + MINUTE_NS + 1, run=RUN)
     stage.send(beat, stream="ticks")
     stage.send(tick_block([spot(60)]), some(stage, 0, "AA", "BB"))
     out = at(stage, 60.0)
     assert [point.kind for point in points(out)] == [0, 2, 2], "ticks before bars"
     assert slices(out)[-1] == (60, 3, 0, 2, 0)
+
+
+@pytest.mark.parametrize("stream", ["quotes", "ticks"])
+def test_a_row_of_the_end_of_a_coverage_waits(stream: str) -> None:
+    """Another of the same time may be on its way; also at the open, where the clock stands."""
+    stage = staged(symbols=("AA", "BB"), streams=(stream,), lateness_s=5.0)
+    at(stage, 0)
+    make = quote_block if stream == "quotes" else tick_block
+    for second in (0, 3):
+        ns = OPENS[0] + second * SECOND_NS
+        stage.send(make([("AA", ns, 1, 0)]))
+        stage.send(Coverage(("AA", "BB"), OPENS[0], ns, run=RUN), stream=stream)
+        assert sum(frame.rows for frame in at(stage, second + 0.5)) == 0
+        stage.send(make([("BB", ns, 1, 0)]))
+        assert sum(frame.rows for frame in at(stage, second + 0.6)) == 0
+        stage.send(Coverage(("AA", "BB"), OPENS[0], ns + 1, run=RUN), stream=stream)
+        out = points(at(stage, second + 0.7))
+        assert [(p.symbol, p.ready, p.is_correction) for p in out] == [
+            ("AA", ns, False),
+            ("BB", ns, False),
+        ]
+    # Without a word it waits out the lateness.
+    ns = OPENS[0] + 10 * SECOND_NS
+    stage.send(make([("AA", ns, 1, 0)]))
+    assert sum(frame.rows for frame in at(stage, 14.99)) == 0
+    assert [p.ready for p in points(at(stage, 15.0))] == [ns]
+
+
+def test_a_quote_of_the_open_waits_out_the_lateness_and_a_pause() -> None:
+    stage = staged(symbols=("AA",), streams=("quotes",), lateness_s=5.0)
+    at(stage, 0)
+    stage.send(quote_block([("AA", OPENS[0], 1, 0)]))
+    stage.desired = replace(stage.desired, version=2, action="pause", paused=True)
+    stage.shard.command(stage.desired)
+    assert [(frame.state, frame.rows) for frame in at(stage, 4)] == [("paused", 0)]
+    stage.desired = replace(stage.desired, version=3, action="resume", paused=False)
+    stage.shard.command(stage.desired)
+    assert sum(frame.rows for frame in at(stage, 4.9)) == 0
+    assert stage.shard.due_ns() == OPENS[0] + 5 * SECOND_NS
+    assert [(p.ready, p.is_correction) for p in points(at(stage, 5))] == [(OPENS[0], False)]
 
 
 def test_what_is_refused_between_sessions_is_not_held_until_the_next() -> None:
