@@ -204,10 +204,13 @@ class Inbox:
             held.popleft()
         return held[0][0] if held else self.taken
 
-    def pass_over(self) -> None:
-        """Leave out what came in: the run does not play this kind."""
+    def pass_over(self, run: str) -> Iterator[Halt]:
+        """Leave out what came in, for the run does not play this kind; give the halts among it."""
         while self._queue:
-            self.taken = max(self.taken, self._queue.popleft()[0] + 1)
+            offset, record = self._queue.popleft()
+            self.taken = max(self.taken, offset + 1)
+            if isinstance(record, Halt) and record.run in ("", run) and offset >= self._begins:
+                yield record
 
     @property
     def has_late(self) -> bool:

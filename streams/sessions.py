@@ -189,7 +189,8 @@ class Sessions:
         """
         for stream, inbox in self.inboxes.items():
             if stream not in plan.streams:
-                inbox.pass_over()
+                for halt in inbox.pass_over(tape.run):
+                    self._halt(plan, tape, halt)
                 continue
             clock_ns = self.out_ns(plan, tape, stream)
             at = Clock(tape.run, tape.number, tape.phase == "opened", clock_ns)

@@ -140,7 +140,9 @@ class Watermark:
         is_halted = (self._halted_from <= clock_ns) & (self._halted_until > clock_ns)
         for stream, vouched in self._vouched.items():
             self._close_up(stream, clock_ns)
-            until_ns = int(vouched[~(is_halted | is_absent)].min(initial=close_ns))
+            # Of one that is halted nothing comes until it trades again.
+            known = np.where(is_halted, np.maximum(vouched, self._halted_until), vouched)
+            until_ns = int(known[~is_absent].min(initial=close_ns))
             found = min(found, until_ns if until_ns == close_ns else until_ns - 1)
         if self._has_bars:
             found = min(found, self._bars_reached(clock_ns, is_absent))

@@ -595,6 +595,45 @@ def test_who_is_halted_over_the_close_is_so_in_the_next_session() -> None:
     assert slices(at(stage, 60, session=1)) == [(60, 2, 0, 2, 1)]
 
 
+@pytest.mark.parametrize("told_on", ["bars", "quotes"])
+def test_a_run_without_bars_does_not_wait_for_who_is_halted(told_on: str) -> None:
+    stage = staged(symbols=("AA", "BB"), streams=("quotes",), lateness_s=5.0)
+    at(stage, 0)
+    quote = quote_block([("AA", OPENS[0] + 3 * SECOND_NS, 1, 0)])
+    heard = Coverage(("AA",), OPENS[0], OPENS[0] + 4 * SECOND_NS, run=RUN)
+    stage.send(quote)
+    stage.send(heard, stream="quotes")
+    assert sum(frame.rows for frame in at(stage, 4.0)) == 0
+    # Bars are none of this run's, nor is what another run was told.
+    stage.send(some(stage, 0, "AA", "BB"))
+    halt = Halt(("BB",), OPENS[0] - MINUTE_NS, halted=True)
+    stage.send(replace(halt, run="another"), stream=told_on)
+    assert sum(frame.rows for frame in at(stage, 4.1)) == 0
+    stage.send(halt, stream=told_on)
+    out = points(at(stage, 4.2))
+    assert [(point.symbol, point.slice_ns) for point in out] == [("AA", OPENS[0] + 3 * SECOND_NS)]
+    stage.send(replace(halt, ts_ns=OPENS[0] + 4 * SECOND_NS, halted=False), stream=told_on)
+    stage.send(quote_block([("AA", OPENS[0] + 5 * SECOND_NS, 1, 0)]))
+    stage.send(replace(heard, end_ns=OPENS[0] + 6 * SECOND_NS), stream="quotes")
+    assert sum(frame.rows for frame in at(stage, 6.0)) == 0
+    assert sum(frame.rows for frame in at(stage, 10.0)) == 1
+    assert stage.partition.keeps["bars"] == len(stage.partition.raw)
+    assert stage.partition.rejections == []
+
+
+def test_a_halt_of_before_a_run_is_not_heard_in_it() -> None:
+    stage = staged(symbols=("AA", "BB"), streams=("quotes",), lateness_s=5.0)
+    stage.desired = replace(stage.desired, version=2, run="run-2")
+    stage.send(Halt(("BB",), OPENS[0] - MINUTE_NS, halted=True))
+    stage.shard.advance(stage.wall_ns)
+    stage.shard.command(stage.desired)
+    at(stage, 0)
+    stage.send(replace(quote_block([("AA", OPENS[0] + SECOND_NS, 1, 0)]), run="run-2"))
+    heard = Coverage(("AA",), OPENS[0], OPENS[0] + 4 * SECOND_NS)
+    stage.send(heard, stream="quotes")
+    assert sum(frame.rows for frame in at(stage, 4.0)) == 0
+
+
 def test_a_replay_waits_for_those_that_were_halted() -> None:
     stage = Stage(command())
     stage.run()

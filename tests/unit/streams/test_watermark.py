@@ -163,6 +163,7 @@ def test_who_is_halted_holds_up_no_ticks() -> None:
     found.halt(Halt(("BB",), OPEN_NS, halted=True))
     assert until(found.reached(OPEN_NS)) == 90
     found.halt(Halt(("BB",), OPEN_NS + 30 * SECOND_NS, halted=False))
+    assert until(found.reached(OPEN_NS)) == 30, "from there on it trades again"
     assert second(found.reached(OPEN_NS + 40 * SECOND_NS)) == 40
 
 
