@@ -164,7 +164,7 @@ class Sessions:
         """Return the session clock, or just before the open while rows of that time are to come."""
         if tape.has_begun:
             return tape.clock_ns
-        return min(self.out_ns(plan, tape, stream) for stream in plan.streams)
+        return min((self.out_ns(plan, tape, name) for name in plan.streams), default=tape.clock_ns)
 
     def drop(self, number: int) -> None:
         """Forget a session that is over; symbols that did not join it begin with the next."""

@@ -290,13 +290,13 @@ class Shard:
         if plan.command.lockstep:
             until_ns = min(until_ns, buffer.next_slice(ends, close_ns))
         due = ends[ends <= until_ns]
+        if plan.is_live and until_ns == close_ns and self._may_close(plan, wall_ns):
+            held.let_in(plan, tape)
         fresh = buffer.take(until_ns)
         moves = len(fresh) > 0 or len(due) > 0
         closes, is_out = self._ends(plan, wall_ns, until_ns, moves=moves)
         if not (moves or closes or is_out):
             return self._beat(plan, until_ns)
-        if closes and plan.is_live:
-            held.let_in(plan, tape)
         frames = self._rows(plan, fresh, due, until_ns)
         if closes:
             held.ledgers.give_up(tape.number)
@@ -324,8 +324,11 @@ class Shard:
             return closes, held.has_late and is_told
         if self._is_at_end or moves:  # else nothing tells how far we are
             tape.catching_up = live.is_behind(plan, tape, wall_ns, until_ns)
-        closes = closes and live.may_close(plan, held, tape, wall_ns, is_at_end=self._is_at_end)
+        closes = closes and self._may_close(plan, wall_ns)
         return closes, held.has_late and (is_told or not plan.command.paused)
+
+    def _may_close(self, plan: Plan, wall_ns: int) -> bool:
+        return live.may_close(plan, self._held, self.tape, wall_ns, is_at_end=self._is_at_end)
 
     def _beat(self, plan: Plan, until_ns: int) -> Release | None:
         """Say where the clock is though nothing is due, where it would stand for too long."""

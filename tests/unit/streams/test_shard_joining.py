@@ -8,7 +8,16 @@ from typing import Any
 from schemas import Coverage, DataRequest
 from streams.coverage import Status
 from streams.intervals import MINUTE_NS
-from tests.unit.streams.shards import RUN, Stage, block, command, delivered, plan_for, tick_block
+from tests.unit.streams.shards import (
+    RUN,
+    Stage,
+    block,
+    command,
+    delivered,
+    plan_for,
+    points,
+    tick_block,
+)
 from tests.unit.streams.test_shard_live import OPENS, at, slices, some, staged, statuses
 
 OLD, NEW = ("AA", "BB"), ("AA", "BB", "CC")
@@ -129,6 +138,22 @@ def test_a_symbol_that_none_has_answered_for_joins_at_the_close_at_last() -> Non
     assert [frame.event for frame in stage.tape[-3:]] == ["rows", "close", "roll"]
     assert rows_of(stage, "CC") == [(4, True)]
     assert statuses(stage, "CC")[:4] == [Status.GIVEN_UP] * 4
+
+
+def test_at_the_close_all_that_is_held_goes_out() -> None:
+    """Behind the last bar, too, where the clock has not come."""
+    stage = staged(
+        symbols=("AA",), streams=("ticks",), interval="5m", hours="09:30-09:37", lateness_s=5.0
+    )
+    at(stage, 0)
+    at(stage, 306)
+    add(stage, 307, "AA", "CC")
+    spots = [("CC", OPENS[0] + second * 1_000_000_000, 1, 0) for second in (299, 301, 410)]
+    stage.send(tick_block(spots))
+    at(stage, 479)
+    out = points(at(stage, 480))
+    assert [(one.symbol, one.ready) for one in out] == [(one[0], one[1]) for one in spots]
+    assert [frame.event for frame in stage.tape[-3:]] == ["rows", "close", "roll"]
 
 
 def test_what_is_not_read_yet_may_be_the_answer() -> None:
