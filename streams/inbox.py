@@ -338,12 +338,14 @@ class Inbox:
                 places = _among(places, ~late)
                 rows, number = rows.take(~late), number[~late]
         first, last = (int(number.min()), int(number.max())) if len(rows) else (0, -1)
+        if first == last:
+            yield Arrival(first, rows, request, is_new, False, came, places)
+            return
         for session in range(first, last + 1):
             mine = number == session
-            part = rows if first == last else rows.take(mine)
-            if len(part):
-                kept = places if first == last else _among(places, mine)
-                yield Arrival(session, part, request, is_new, False, came, kept)
+            if mine.any():
+                kept = _among(places, mine)
+                yield Arrival(session, rows.take(mine), request, is_new, False, came, kept)
 
     def _refuse_bad(self, came: _Rows, reasons: Iterable[tuple[str, Mask]], stays: Mask) -> Mask:
         """Refuse rows for the first reason that fits; return which of them stay."""

@@ -52,8 +52,8 @@ class _Known:
 
     ``heard`` is the end of what the feed has given all of, ``vouched`` that of what a coverage says
     so of; both 0 where nothing is known. A bar that ends there is inside, a quote or tick of that
-    time is not. ``is_told`` where the feed has said so itself
-    in its last connection: it vouches for the stream.
+    time is not. ``is_told`` where the feed has said so itself in its last connection: it vouches
+    for the stream.
     """
 
     heard: Longs
