@@ -143,7 +143,9 @@ class Controls:
         sessions = sessions_between(settings.calendar, start, end, settings.hours)
         return self._begin(
             NewRun(symbols, sessions, lockstep, readers, upkeep),
-            lambda command: replace(command, paused=paused, anchor_wall_ns=time.time_ns()),
+            lambda command: replace(
+                command, streams=tuple(streams), paused=paused, anchor_wall_ns=time.time_ns()
+            ),
         )
 
     def go_live(

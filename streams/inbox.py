@@ -105,6 +105,8 @@ class Arrival:
         Whether no earlier owner has looked at them.
     is_late
         Whether they are from behind the clock: those are kept for `Inbox.take_late`.
+    origin, places
+        The rows as they came, and the places of these among them; None for all.
     """
 
     number: int
@@ -112,6 +114,8 @@ class Arrival:
     request: str
     is_new: bool
     is_late: bool
+    origin: _Rows
+    places: NDArray[np.intp] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +204,13 @@ class Inbox:
             held.popleft()
         return held[0][0] if held else self.taken
 
-    def pass_over(self) -> None:
-        """Leave out what came in: the run does not play this kind."""
+    def pass_over(self, run: str) -> Iterator[Halt]:
+        """Leave out what came in, for the run does not play this kind; give the halts among it."""
         while self._queue:
-            self.taken = max(self.taken, self._queue.popleft()[0] + 1)
+            offset, record = self._queue.popleft()
+            self.taken = max(self.taken, offset + 1)
+            if isinstance(record, Halt) and record.run in ("", run) and offset >= self._begins:
+                yield record
 
     @property
     def has_late(self) -> bool:
@@ -243,6 +250,11 @@ class Inbox:
             if not outdone.all():
                 found.append(rows.take(~outdone))
         return found
+
+    def refuse(self, came: Arrival, bad: Mask, reason: str) -> None:
+        """Refuse rows that were taken before; ``bad`` says which, shape (rows,)."""
+        origin = came.origin if came.places is None else came.origin.take(came.places)
+        self._refuse_rows(origin, bad, reason)
 
     def _sort_one(
         self, offset: int, record: Record | Rejection, plan: Plan, at: Clock, is_wanted: Wanted
@@ -308,24 +320,32 @@ class Inbox:
         elif wanted is not None:
             reasons.append((f"no minute that is missing, and {request} asks for", ~wanted))
         stays = self._refuse_bad(came, reasons, stays)
+        places: NDArray[np.intp] | None = None
         if not stays.all():
             rows, ready, number = rows.take(stays), ready[stays], number[stays]
+            places = np.flatnonzero(stays)
         if len(rows) == 0:
             return
-        self._hold(came.offsets if stays.all() else came.offsets[stays], ready)
+        self._hold(came.offsets if places is None else came.offsets[places], ready)
         is_new = int(came.offsets[0]) >= self._seen_before
         if at.is_open:
             late = (ready <= at.clock_ns) & (number == at.number)
             if late.any():
-                origin = came.take(np.flatnonzero(stays)[late])
-                self._late.append((rows.take(late), origin))
-                yield Arrival(at.number, self._late[-1][0], request, is_new, is_late=True)
+                found = _among(places, late)
+                self._late.append((rows.take(late), came.take(found)))
+                behind = self._late[-1][0]
+                yield Arrival(at.number, behind, request, is_new, True, came, found)
+                places = _among(places, ~late)
                 rows, number = rows.take(~late), number[~late]
         first, last = (int(number.min()), int(number.max())) if len(rows) else (0, -1)
+        if first == last:
+            yield Arrival(first, rows, request, is_new, False, came, places)
+            return
         for session in range(first, last + 1):
-            part = rows if first == last else rows.take(number == session)
-            if len(part):
-                yield Arrival(session, part, request, is_new, is_late=False)
+            mine = number == session
+            if mine.any():
+                kept = _among(places, mine)
+                yield Arrival(session, rows.take(mine), request, is_new, False, came, kept)
 
     def _refuse_bad(self, came: _Rows, reasons: Iterable[tuple[str, Mask]], stays: Mask) -> Mask:
         """Refuse rows for the first reason that fits; return which of them stay."""
@@ -362,6 +382,12 @@ class Inbox:
         if source not in self.sources:
             self.sources.append(source)
         return self.sources.index(source)
+
+
+def _among(places: NDArray[np.intp] | None, mask: Mask) -> NDArray[np.intp]:
+    """Return those of some places at which a mask holds; None: of all there are."""
+    found = np.flatnonzero(mask)
+    return found if places is None else places[found]
 
 
 def _reasons(

@@ -165,9 +165,7 @@ class Ingest:
         """
         if heartbeat and self.sent.rows:
             answered = self._begin()
-            # Behind the last tick: the end of a coverage does not belong to it, but for bars.
-            end_ns = self.sent.last_ns + (not self._length_ns)
-            self._vouch(answered, Mark(end_ns))
+            self._vouch(answered, Mark(self.sent.last_ns))
             answered.complete = True
         self._outbox.settle(FLUSH_S)
         if len(self._outbox):
@@ -207,19 +205,21 @@ class Ingest:
         sent.symbols = len(self._spans.starts)
 
     def _vouch(self, answered: Answered, mark: Mark) -> None:
-        """Say of all symbols that came that all is out up to a time."""
+        """Say of all symbols that came that all is out up to a time, inclusive."""
         spans = self._spans
+        # A bar that ends at the end of a coverage is inside; a quote or tick of that time is not.
+        end_ns = mark.until_ns + (self.sent.stream != "bars")
         groups: dict[tuple[int, int], list[str]] = defaultdict(list)
         for symbol, start_ns in spans.starts.items():
-            if start_ns < mark.until_ns:
+            if start_ns < end_ns:
                 groups[shard_of(symbol, self._shards), start_ns].append(symbol)
-                spans.starts[symbol] = mark.until_ns
+                spans.starts[symbol] = end_ns
         for (shard, start_ns), names in sorted(groups.items()):
             for symbols in symbol_lists(sorted(names)):
-                coverage = Coverage(symbols, start_ns, mark.until_ns, source=self.sent.source)
+                coverage = Coverage(symbols, start_ns, end_ns, source=self.sent.source)
                 self._put(answered, coverage, symbols[0], shard)
-        spans.until_ns = max(spans.until_ns, mark.until_ns)
-        self.sent.vouched_ns = spans.until_ns
+        spans.until_ns = max(spans.until_ns, end_ns)
+        self.sent.vouched_ns = max(self.sent.vouched_ns, mark.until_ns)
 
     def _put(self, answered: Answered, record: Any, key: str, shard: int) -> None:
         value = self._codec.encode(record, self._topic)

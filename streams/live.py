@@ -19,6 +19,8 @@ __all__ = ["due_ns", "is_behind", "may_close", "target_ns", "why_incomplete"]
 def target_ns(plan: Plan, held: Sessions, tape: Tape, wall_ns: int, *, is_at_end: bool) -> int:
     """Return where the clock of the session that plays is to stand.
 
+    Just before the open while quotes and ticks of that time are waited for.
+
     Parameters
     ----------
     plan, held, tape
@@ -28,13 +30,14 @@ def target_ns(plan: Plan, held: Sessions, tape: Tape, wall_ns: int, *, is_at_end
     is_at_end
         Whether all messages that the raw topics have were taken.
     """
+    clock_ns = held.begun_ns(plan, tape)
     if plan.command.paused:
-        return tape.clock_ns
+        return clock_ns
     now_ns = plan.now_in(tape.number, wall_ns)
-    reached = held.watermark(plan, tape.number).reached(tape.clock_ns)
+    reached = held.reached(plan, tape)
     if is_at_end:
         reached = max(reached, now_ns - _lateness_ns(plan))
-    return max(min(now_ns, reached, plan.sessions[tape.number].close_ns), tape.clock_ns)
+    return max(min(now_ns, reached, plan.sessions[tape.number].close_ns), clock_ns)
 
 
 def may_close(plan: Plan, held: Sessions, tape: Tape, wall_ns: int, *, is_at_end: bool) -> bool:
@@ -49,7 +52,7 @@ def may_close(plan: Plan, held: Sessions, tape: Tape, wall_ns: int, *, is_at_end
         return False
     if tape.clock_ns < int(plan.expected_ends(tape.number)[-1]):
         return False
-    return held.ledgers.is_settled(tape.number) or now_ns >= _closes_at(plan, tape.number)
+    return held.is_settled(tape.number) or now_ns >= _closes_at(plan, tape.number)
 
 
 def why_incomplete(plan: Plan, held: Sessions, tape: Tape, wall_ns: int) -> str | None:
@@ -86,11 +89,11 @@ def due_ns(plan: Plan, held: Sessions, tape: Tape) -> int | None:
     next_ns = held.buffer(plan, number).next_slice(ends, session.close_ns)
     if not len(ends) and next_ns == session.close_ns:
         late_ns = session.close_ns + _lateness_ns(plan)
-        is_settled = held.ledgers.is_settled(number)
+        is_settled = held.is_settled(number)
         return plan.wall_in(number, late_ns if is_settled else _closes_at(plan, number))
     next_ns = min(next_ns, plan.beat_ns(tape.clock_ns))
     # What has been reported waits for its time alone: a vendor's clock may be ahead of ours.
-    is_reported = held.watermark(plan, number).reached(tape.clock_ns) >= next_ns
+    is_reported = held.reached(plan, tape) >= next_ns
     return plan.wall_in(number, next_ns + (0 if is_reported else _lateness_ns(plan)))
 
 

@@ -17,6 +17,7 @@ from schemas.registry import codec_for
 from streams.counted import ReleaseCounts
 from streams.errors import DecodeError, HoleError
 from streams.inbox import Rejection
+from streams.joiner import Patience
 from streams.kafka import first_offset
 from streams.positions import Delivered, FrameReader, FrameWriter, Outgoing
 from streams.settings import Settings
@@ -72,7 +73,10 @@ class Owner:
         self._topics = Topics(settings.namespace)
         self._codec: Codec = codec_for(settings.schema_registry_url)
         self._streams = self._topics.streams
-        self._shard = Shard(shard, shards, {stream: t for t, stream in self._streams.items()})
+        topics = {stream: topic for topic, stream in self._streams.items()}
+        timeout_ns = int(settings.gap_timeout_s * SECOND_NS)
+        patience = Patience(settings.gap_attempts, timeout_ns)
+        self._shard = Shard(shard, shards, topics, patience=patience)
         self._number = shard
         self._counts = ReleaseCounts(self._topics, shard)
         self._readers_at = readers_at
@@ -239,6 +243,8 @@ class Owner:
             if frame.event != "rows":
                 what = " ".join(filter(None, (frame.event, frame.session, frame.reason)))
                 log.info("shard %d: run %s: %s", self._number, frame.run, what)
+        for warning in release.warnings:
+            log.warning("shard %d: %s", self._number, warning)
 
     def _others(self, release: Release) -> list[Outgoing]:
         topics, codec = self._topics, self._codec

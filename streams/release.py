@@ -28,9 +28,12 @@ class Release:
         Messages and rows that could not be taken.
     keep
         By raw topic the first offset that is still needed once this is committed.
+    warnings
+        What people are to be told.
     """
 
     frames: tuple[Frame, ...]
     requests: tuple[DataRequest, ...]
     rejections: tuple[Rejection, ...]
     keep: Mapping[str, int]
+    warnings: tuple[str, ...] = ()

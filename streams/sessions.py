@@ -20,7 +20,7 @@ from schemas.records import (
 from streams.buffer import SessionBuffer
 from streams.coverage import Status
 from streams.inbox import Arrival, Clock, Inbox, Noted, Rejection
-from streams.joiner import Joiner, places
+from streams.joiner import PATIENCE, Joiner, Patience, places
 from streams.kinds import KINDS, Rows, kind_of
 from streams.ledger import Ledger
 from streams.ledgers import Ledgers
@@ -51,9 +51,11 @@ class Sessions:
         Requests that are to go out with the next release.
     has_changed
         Whether the symbols have changed since the last release.
+    warnings
+        What people are to be told with the next release.
     """
 
-    def __init__(self, topics: Mapping[str, str]) -> None:
+    def __init__(self, topics: Mapping[str, str], patience: Patience = PATIENCE) -> None:
         self.sources: list[str] = []
         self.inboxes = {
             stream: Inbox(kind, self.sources, topics.get(stream, ""))
@@ -62,6 +64,8 @@ class Sessions:
         self.ledgers = Ledgers()
         self.asks: list[DataRequest] = []
         self.has_changed = False
+        self.warnings: list[str] = []
+        self._patience = patience
         self._buffers: dict[int, SessionBuffer] = {}
         self._watermarks: dict[int, Watermark] = {}
         self._halts: dict[str, Halt] = {}
@@ -147,8 +151,26 @@ class Sessions:
             )
         return self._buffers[number]
 
+    def is_settled(self, number: int) -> bool:
+        """Whether nothing of the session that plays is missing or asked for."""
+        return self.ledgers.is_settled(number) and self._joiner is None
+
+    def reached(self, plan: Plan, tape: Tape) -> int:
+        """Return how far all have reported that are in the session that plays."""
+        joining = () if self._joiner is None else self._joiner.joining
+        return self.watermark(plan, tape.number).reached(self.begun_ns(plan, tape), joining)
+
+    def begun_ns(self, plan: Plan, tape: Tape) -> int:
+        """Return the session clock, or just before the open while rows of that time are to come."""
+        if tape.has_begun:
+            return tape.clock_ns
+        return min((self.out_ns(plan, tape, name) for name in plan.streams), default=tape.clock_ns)
+
     def drop(self, number: int) -> None:
         """Forget a session that is over; symbols that did not join it begin with the next."""
+        if self._joiner is not None:
+            for stream, came, mask in self._joiner.refused():
+                self.inboxes[stream].refuse(came, mask, "its symbol did not join the session")
         self._buffers.pop(number, None)
         self.ledgers.drop(number)
         self._watermarks.pop(number, None)
@@ -160,11 +182,15 @@ class Sessions:
 
     # What comes in.
 
-    def sort_in(self, plan: Plan, tape: Tape) -> None:
-        """Put what came in where it belongs."""
+    def sort_in(self, plan: Plan, tape: Tape, wall_ns: int | None = None) -> None:
+        """Put what came in where it belongs.
+
+        By ``wall_ns`` answers may be overdue: None while not all is read that there is.
+        """
         for stream, inbox in self.inboxes.items():
             if stream not in plan.streams:
-                inbox.pass_over()
+                for halt in inbox.pass_over(tape.run):
+                    self._halt(plan, tape, halt)
                 continue
             clock_ns = self.out_ns(plan, tape, stream)
             at = Clock(tape.run, tape.number, tape.phase == "opened", clock_ns)
@@ -175,6 +201,8 @@ class Sessions:
                     self._note(plan, tape, came, stream)
         if self._joiner is not None and self._joiner.is_ready:
             self._join(plan, tape, self._joiner)
+        elif self._joiner is not None and plan.is_live and wall_ns is not None:
+            self._press(plan, tape, self._joiner, wall_ns)
 
     def out_ns(self, plan: Plan, tape: Tape, stream: str) -> int:
         """Return the ready time up to which the rows of a kind are out.
@@ -201,7 +229,7 @@ class Sessions:
         if plan.is_live and isinstance(came.rows, BarColumns):
             self.watermark(plan, came.number).take(came.rows)
         if self._joiner is not None and came.number == tape.number:
-            came = replace(came, rows=self._joiner.hold(came.rows))
+            came = self._joiner.hold(came)
         if not came.is_late:
             self.buffer(plan, came.number).add(came.rows)
         self.ledgers.take(came)
@@ -217,7 +245,7 @@ class Sessions:
             buffer = self.buffer(plan, number)
             is_open = number == tape.number and tape.phase == "opened"
             if plan.is_live:
-                clock_ns = tape.clock_ns if is_open else 0
+                clock_ns = self.out_ns(plan, tape, stream) if is_open else 0
                 self.watermark(plan, number).cover(stream, coverage, clock_ns)
             if plan.is_live and (is_open or coverage.start_ns >= plan.catchup_end_ns):
                 continue  # what came before a run that began in mid-session is not in question
@@ -319,13 +347,17 @@ class Sessions:
         marks = self._watermarks.items()
         self._watermarks = {n: mark.renamed(plan.symbols) for n, mark in marks}
         self._joined = [renumbered(rows, moved) for rows in self._joined]
-        active = old if self._joiner is None else self._joiner.active
+        active, held = old, []
+        if self._joiner is not None:
+            active, held = self._joiner.active, list(self._joiner.held(moved))
         self._joiner = None
         first = tape.number
         if tape.phase == "opened":
             stay = tuple(name for name in active if name in plan.numbers)
             if stay != plan.symbols:
-                self._joiner = Joiner(plan, tape.number, stay, f"{tape.frame}", until_ns)
+                self._joiner = Joiner(
+                    *(plan, tape.number, stay, f"{tape.frame}"), until_ns=until_ns, held=held
+                )
                 if self._joiner.is_asked and self._joiner.joining:
                     self.asks.append(self._joiner.request)
             first += 1
@@ -335,6 +367,25 @@ class Sessions:
             name = f"{asked.id}/{plan.command.version}"
             self.asks.append(replace(asked, id=name, symbols=added, reason="symbols were added"))
         self.has_changed = True
+
+    def _press(self, plan: Plan, tape: Tape, joiner: Joiner, wall_ns: int) -> None:
+        """Ask again for symbols that nobody answers for; in the end they join with what came."""
+        if not joiner.is_overdue(wall_ns, self._patience.timeout_ns):
+            return
+        if joiner.attempts < self._patience.attempts:
+            self.asks.append(joiner.ask_again())
+        else:
+            self.let_in(plan, tape)
+
+    def let_in(self, plan: Plan, tape: Tape) -> None:
+        """Let symbols in that were not answered for: what did not come of them is missing."""
+        joiner = self._joiner
+        if joiner is not None:
+            lacking = ", ".join(joiner.lacking)
+            times = f"{joiner.attempts} requests"
+            self.warnings.append(f"{lacking}: no answer to {times}: joined with what came")
+            self._join(plan, tape, joiner)
+            self.has_changed = True
 
     def _join(self, plan: Plan, tape: Tape, joiner: Joiner) -> None:
         """Let symbols in: what they had until now goes out in front of the next slice."""

@@ -19,6 +19,7 @@ from schemas.records import Command, DataRequest, Frame, Longs, Record
 from streams import live
 from streams.frames import Slices, cut, mark
 from streams.inbox import Inbox, Rejection
+from streams.joiner import PATIENCE, Patience
 from streams.mixed import Mixed
 from streams.opening import TIMED_OUT, why_incomplete
 from streams.pace import Stand, beat_ns, due_ns, stand_of
@@ -41,6 +42,8 @@ class Shard:
         Its raw topics by stream.
     plan_of
         Makes the plan of a command for a shard.
+    patience
+        That with symbols that join.
     """
 
     def __init__(
@@ -49,9 +52,10 @@ class Shard:
         shards: int,
         topics: Mapping[str, str],
         plan_of: Callable[[Command, int, int], Plan] = plan_of,
+        patience: Patience = PATIENCE,
     ) -> None:
         self.tape = Tape(shard, shards)
-        self._held = Sessions(topics)
+        self._held = Sessions(topics, patience)
         self._plan_of = plan_of
         self._plan: Plan | None = None
         self._command: Command | None = None
@@ -190,7 +194,7 @@ class Shard:
             return None
         if before is not plan and before is not None and before.command.paused:
             self.tape.progress_ns = wall_ns  # nothing was to come while the clock stood
-        self._held.sort_in(plan, self.tape)
+        self._held.sort_in(plan, self.tape, wall_ns if is_at_end else None)
         if plan.command.stopped:
             return self._stop(plan)
         self._is_at_end = is_at_end
@@ -291,6 +295,8 @@ class Shard:
         if plan.command.lockstep:
             until_ns = min(until_ns, buffer.next_slice(ends, close_ns))
         due = ends[ends <= until_ns]
+        if plan.is_live and until_ns == close_ns and self._may_close(plan, wall_ns):
+            held.let_in(plan, tape)
         fresh = buffer.take(until_ns)
         moves = len(fresh) > 0 or len(due) > 0
         closes, is_out = self._ends(plan, wall_ns, until_ns, moves=moves)
@@ -323,8 +329,11 @@ class Shard:
             return closes, held.has_late and is_told
         if self._is_at_end or moves:  # else nothing tells how far we are
             tape.catching_up = live.is_behind(plan, tape, wall_ns, until_ns)
-        closes = closes and live.may_close(plan, held, tape, wall_ns, is_at_end=self._is_at_end)
+        closes = closes and self._may_close(plan, wall_ns)
         return closes, held.has_late and (is_told or not plan.command.paused)
+
+    def _may_close(self, plan: Plan, wall_ns: int) -> bool:
+        return live.may_close(plan, self._held, self.tape, wall_ns, is_at_end=self._is_at_end)
 
     def _beat(self, plan: Plan, until_ns: int) -> Release | None:
         """Say where the clock is though nothing is due, where it would stand for too long."""
@@ -416,4 +425,5 @@ class Shard:
     def _release(self, frames: list[Frame], requests: Sequence[DataRequest] = ()) -> Release:
         held, keep = self._held, {place.topic: place.keep for place in frames[-1].positions}
         asks, held.asks, held.has_changed = held.asks, [], False
-        return Release(tuple(frames), (*requests, *asks), held.rejections(), keep)
+        warnings, held.warnings = tuple(held.warnings), []
+        return Release(tuple(frames), (*requests, *asks), held.rejections(), keep, warnings)

@@ -7,7 +7,7 @@ that is halted is not waited for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,8 @@ class Watermark:
         size = len(self._symbols)
         # By minute first: what is asked most is whether all have reported one.
         self._reported = np.zeros((len(self._ends), size), np.bool_)
-        # Of the streams that come between the minutes: up to where each symbol is vouched for.
+        # Of the streams that come between the minutes: up to where each symbol is vouched for,
+        # exclusive; of bars those that end at the end of a coverage are inside.
         self._vouched = {
             stream: np.full(size, session.open_ns, np.int64)
             for stream in streams
@@ -75,7 +76,7 @@ class Watermark:
     def cover(self, stream: str, coverage: Coverage, clock_ns: int) -> None:
         """Take what a source vouches for; what it can't say of is no report.
 
-        ``clock_ns`` is the session clock: up to there nobody is waited for any more.
+        ``clock_ns`` is up to where rows of the stream are out: nobody is waited for there any more.
         """
         if coverage.answer == "cannot_say":
             return
@@ -88,7 +89,7 @@ class Watermark:
         elif (vouched := self._vouched.get(stream)) is not None:
             begins, ends = self._ahead[stream]
             until, begin, end = vouched[numbers], begins[numbers], ends[numbers]
-            reaches = start_ns <= np.maximum(until, clock_ns)
+            reaches = start_ns <= np.maximum(until, clock_ns + 1)
             vouched[numbers] = np.where(reaches, np.maximum(until, end_ns), until)
             touches = (start_ns <= end) & (end_ns >= begin)  # else it takes the other's place
             longer = np.where(touches, np.minimum(begin, start_ns), start_ns)
@@ -100,7 +101,7 @@ class Watermark:
     def _close_up(self, stream: str, clock_ns: int) -> None:
         """Take the stretches ahead that nothing is before any more; up to the clock nothing is."""
         vouched, (begins, ends) = self._vouched[stream], self._ahead[stream]
-        joins = begins <= np.maximum(vouched, clock_ns)
+        joins = begins <= np.maximum(vouched, clock_ns + 1)
         vouched[joins] = np.maximum(vouched[joins], ends[joins])
 
     def halt(self, halt: Halt) -> None:
@@ -127,23 +128,29 @@ class Watermark:
         """Take that symbols, a mask of shape (symbols,), are halted since a clock or longer."""
         self._halted_from[halted], self._halted_until[halted] = clock_ns, _FAR
 
-    def reached(self, clock_ns: int) -> int:
+    def reached(self, clock_ns: int, absent: Collection[str] = ()) -> int:
         """Return up to which ready time, inclusive, all symbols have reported; at least the clock.
 
-        Where the run has bars and nothing else it is the end of a minute, or the close.
+        One that is vouched for up to the close has reported all; those that are ``absent`` are not
+        waited for. Where the run has bars and nothing else it is the end of a minute, or the close.
         """
-        found = self._session.close_ns
+        found = close_ns = self._session.close_ns
+        is_absent = np.zeros(len(self._symbols), np.bool_)
+        is_absent[[self._numbers[name] for name in absent]] = True
         is_halted = (self._halted_from <= clock_ns) & (self._halted_until > clock_ns)
         for stream, vouched in self._vouched.items():
             self._close_up(stream, clock_ns)
-            found = min(found, int(vouched[~is_halted].min(initial=found)))
+            # Of one that is halted nothing comes until it trades again.
+            known = np.where(is_halted, np.maximum(vouched, self._halted_until), vouched)
+            until_ns = int(known[~is_absent].min(initial=close_ns))
+            found = min(found, until_ns if until_ns == close_ns else until_ns - 1)
         if self._has_bars:
-            found = min(found, self._bars_reached(clock_ns))
+            found = min(found, self._bars_reached(clock_ns, is_absent))
         return max(found, clock_ns)
 
-    def _bars_reached(self, clock_ns: int) -> int:
+    def _bars_reached(self, clock_ns: int, is_absent: NDArray[np.bool_]) -> int:
         first = at = int(np.searchsorted(self._ends, clock_ns, "right"))
-        while at < len(self._ends) and self._is_there(at):
+        while at < len(self._ends) and self._is_there(at, is_absent):
             at += 1
         if at == len(self._ends):
             return self._session.close_ns
@@ -151,12 +158,12 @@ class Watermark:
             return int(self._ends[at]) - 1
         return int(self._ends[at - 1]) if at > first else clock_ns
 
-    def _is_there(self, at: int) -> bool:
+    def _is_there(self, at: int, is_absent: NDArray[np.bool_]) -> bool:
         """Tell whether all have reported a minute, or are halted to its end.
 
         One that trades again before it is over may have a bar.
         """
-        there = self._reported[at]
+        there = self._reported[at] | is_absent
         if bool(there.all()):
             return True
         end_ns = self._ends[at]

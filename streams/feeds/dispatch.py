@@ -2,7 +2,8 @@
 
 A coverage goes out at once when it passes the end of a bar, else a few times a second for each
 shard and stream. It begins where the one before it ended: what nobody vouches for in between, the
-time away, a source is asked for as soon as its history is final.
+time away, a source is asked for as soon as its history is final; of bars some minutes before it,
+too, for the vendor may have set them right meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from schemas import BarBlock, Coverage, DataRequest, Halt, QuoteBlock, Record, TickBlock
 from schemas.records import Longs
-from streams.feeds.protocol import Event, Heard, Lost, Regained
+from streams.feeds.protocol import EARLIER_NS, Event, Heard, Lost, Regained
 from streams.intervals import SECOND_NS
 from streams.plan import Plan
 from streams.sources.packing import Packer, symbol_lists
@@ -49,9 +50,10 @@ class Outgoing:
 class _Known:
     """What is known of one stream, by symbol; shape (symbols,) each.
 
-    ``heard`` is the ready time up to which the feed has given all, ``vouched`` that up to which a
-    coverage says so; both 0 where nothing is known. ``is_told`` where the feed has said so itself
-    in its last connection: it vouches for the stream.
+    ``heard`` is the end of what the feed has given all of, ``vouched`` that of what a coverage says
+    so of; both 0 where nothing is known. A bar that ends there is inside, a quote or tick of that
+    time is not. ``is_told`` where the feed has said so itself in its last connection: it vouches
+    for the stream.
     """
 
     heard: Longs
@@ -183,7 +185,8 @@ class Dispatch:
             known = self._known.get(stream)
             if known is not None:
                 places = self._places(heard.symbols)
-                known.heard[places] = np.maximum(known.heard[places], heard.until_ns)
+                end_ns = heard.until_ns + (stream != "bars")
+                known.heard[places] = np.maximum(known.heard[places], end_ns)
                 known.is_told[places] = True
 
     def _vouch(self, stream: str, shard: int, places: Places) -> Iterator[Outgoing]:
@@ -255,12 +258,18 @@ class Dispatch:
         return self._plan.now_in(number, wall_ns) >= close_ns + self._open_ns
 
     def _ask(self, stream: str, number: int, since: Longs, at_ns: int) -> Iterator[_Waiting]:
-        """Ask for what was missed of a session; what is before its catching up others ask for."""
+        """Ask for what was missed of a session; what is before its catching up others ask for.
+
+        Where something was heard of before, its last bars are asked for again.
+        """
         session, command = self._plan.sessions[number], self._plan.command
         low = max(self._plan.catchup_end_ns, session.open_ns)
         is_over = at_ns >= session.close_ns
         end_ns = session.close_ns if is_over else self._whole(stream, at_ns)
         starts = np.array([self._whole(stream, ns) for ns in since.tolist()], np.int64).clip(low)
+        if stream == "bars":
+            is_known = (since > 0) & (starts < session.close_ns)
+            starts[is_known] = (starts[is_known] - EARLIER_NS).clip(session.open_ns)
         for shard in range(self._plan.shards):
             mine = np.flatnonzero((self._shard == shard) & (starts < end_ns))
             spans = np.stack([starts[mine], np.full(len(mine), end_ns)], axis=1)

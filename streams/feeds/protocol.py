@@ -2,7 +2,8 @@
 
 Delivery: a feed gives what its vendor sends, in the order in which it came, and reconnects by
 itself, for as long as it is asked. What it may have missed it says by ``Regained``: whoever reads
-it asks a source for that time. It keeps no position: rows that come twice are dropped by the tape.
+it asks a source for that time, and for the bars of some minutes before it, which may have been set
+right meanwhile. It keeps no position: rows that come twice are dropped by the tape.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from schemas import BarBlock, Halt, QuoteBlock, TickBlock
+from streams.intervals import MINUTE_NS
 
-__all__ = ["Clock", "Event", "Feed", "Heard", "Lost", "Regained"]
+__all__ = ["EARLIER_NS", "Clock", "Event", "Feed", "Heard", "Lost", "Regained"]
+
+EARLIER_NS = 5 * MINUTE_NS
+"""A bar that was ready so long before a loss may have been corrected while nobody listened."""
 
 
 @dataclass(frozen=True, slots=True)

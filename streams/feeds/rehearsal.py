@@ -2,10 +2,12 @@
 
 Rows are dropped, come twice, in another order, later, or wrong at first and right in the end; the
 connection goes and comes, symbols fall silent. Whoever takes each row in its highest revision,
-asks for the time away and for what is missing, has the session as it was.
+asks for the time away, for the bars of the minutes before it and for what is missing, has the
+session as it was.
 
 What is on its way when the connection goes comes when it is back; rows that became ready meanwhile
-never come. See ``streams.sources.rehearsal`` for how much of what.
+never come, nor does what sets a bar right that was heard of shortly before, if the source has it at
+the first question. See ``streams.sources.rehearsal`` for how much of what.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.records import BarBlock, Ints, Longs
+from streams.feeds.protocol import EARLIER_NS
 from streams.feeds.script import Cue, Script, Window, ready_ns
 from streams.intervals import SECOND_NS
 from streams.sources.protocol import Block
@@ -78,7 +81,8 @@ def _spoilt(spec: Spec, cue: Cue, span: tuple[int, int], away: Sequence[Window])
         due = np.minimum(final.due_ns + spec.revise.length_ns, close_ns)
         turn = np.full(len(final.row), FINAL, np.int32)
         given.append(_Given(final.row, due, np.zeros(len(turn), np.bool_), turn))
-    return _cue(spec, rows, _without_connection(_joined(given), ready, away))
+    answered = _is_answered(spec, rows)
+    return _cue(spec, rows, _without_connection(_joined(given), ready, away, answered))
 
 
 def _disordered(given: _Given, spec: Spec, rows: Block) -> _Given:
@@ -106,13 +110,27 @@ def _joined(given: Sequence[_Given]) -> _Given:
     return whole.take(np.lexsort((whole.turn, whole.due_ns)))
 
 
-def _without_connection(given: _Given, ready: Longs, away: Sequence[Window]) -> _Given:
+def _without_connection(
+    given: _Given, ready: Longs, away: Sequence[Window], is_answered: Mask
+) -> _Given:
+    """Return what is given with these losses; ``is_answered``, by row, as `_is_answered` says."""
     for window in away:
         came = ready[given.row]
         given = given.take((came <= window.start_ns) | (came >= window.end_ns))
         waits = (given.due_ns > window.start_ns) & (given.due_ns < window.end_ns)
+        first = given.row[(given.turn == FIRST) & (given.due_ns <= window.start_ns)]
+        is_asked = np.isin(given.row, first) & (ready[given.row] > window.start_ns - EARLIER_NS)
+        lost = waits & (given.turn == FINAL) & is_asked & is_answered[given.row]
+        given, waits = given.take(~lost), waits[~lost]
         given = replace(given, due_ns=np.where(waits, window.end_ns, given.due_ns))
     return given.take(np.lexsort((given.turn, given.due_ns)))
+
+
+def _is_answered(spec: Spec, rows: Block) -> Mask:
+    """Return which rows the source of a rehearsal gives to whoever asks for the first time."""
+    if spec.error:
+        return np.zeros(len(rows), np.bool_)
+    return ~spec.hits("answer", rows, spec.drop)
 
 
 def _cue(spec: Spec, rows: Block, given: _Given) -> Cue:

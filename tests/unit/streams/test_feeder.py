@@ -16,6 +16,7 @@ from streams import feeder
 from streams.errors import DeliveryError, SourceError
 from streams.feeder import Feeder
 from streams.feeds import Clock, Event, Heard, Lost, Regained
+from streams.feeds.protocol import EARLIER_NS
 from streams.intervals import MINUTE_NS, SECOND_NS
 from streams.metrics import REGISTRY
 from streams.settings import load
@@ -196,17 +197,17 @@ async def test_a_run_ends_by_itself() -> None:
 async def test_other_symbols_are_subscribed_and_only_what_was_missed_is_asked_for() -> None:
     async with Desk() as desk:
         desk.tell()
-        desk.hand.handed.put_nowait(heard(3))
+        desk.hand.handed.put_nowait(heard(8))
         await desk.until(lambda: desk.box.of(Coverage))
-        desk.wall.now += 5 * MINUTE_NS
+        desk.wall.now += 10 * MINUTE_NS
         desk.tell(version=3, symbols=("AA", "BB", "DD"))
         await desk.until(lambda: len(desk.box.of(DataRequest)) >= 2)
         await desk.rounds()
         assert desk.hand.asked == [NAMES, ("AA", "BB", "DD")]
         starts = {name: r.start_ns for r in desk.box.of(DataRequest) for name in r.symbols}
-        since_ns = open_ns() + 3 * MINUTE_NS
+        since_ns = open_ns() + 8 * MINUTE_NS - EARLIER_NS
         assert starts == {"AA": since_ns, "BB": since_ns, "DD": open_ns()}
-        assert {r.end_ns for r in desk.box.of(DataRequest)} == {open_ns() + 5 * MINUTE_NS}
+        assert {r.end_ns for r in desk.box.of(DataRequest)} == {open_ns() + 10 * MINUTE_NS}
 
 
 async def test_a_command_that_changes_nothing_of_it_leaves_the_feed_alone() -> None:

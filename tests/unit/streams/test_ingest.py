@@ -249,6 +249,22 @@ def test_the_last_tick_lies_inside_of_what_is_vouched_for(made: Any) -> None:
     taking.finish(heartbeat=True)
     coverage = records(kept)[-1][1]
     assert (coverage.start_ns, coverage.end_ns) == (NOON, NOON + 1)
+    assert taking.sent.vouched_ns == NOON
+
+
+@pytest.mark.parametrize(("stream", "more"), [("bars", 0), ("ticks", 1)])
+def test_what_is_heard_of_is_vouched_for_to_its_very_time(
+    made: Any, stream: str, more: int
+) -> None:
+    taking, kept = made(stream)
+    row = bar("A", 0) if stream == "bars" else f"{NOON},A,1,1"
+    head = BARS if stream == "bars" else "t,S,p,s"
+    taking.take(lines(head, row, "# heard 2024-11-29T12:05:00Z", "# heard 2024-11-29T12:06:00Z"))
+    covered = [record for _, record in records(kept) if isinstance(record, Coverage)]
+    assert [(one.start_ns - NOON, one.end_ns - NOON) for one in covered] == [
+        (0, 5 * MINUTE_NS + more),
+        (5 * MINUTE_NS + more, 6 * MINUTE_NS + more),
+    ]
 
 
 def test_without_rows_nothing_is_vouched_for(made: Any) -> None:

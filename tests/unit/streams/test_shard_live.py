@@ -21,6 +21,7 @@ from tests.unit.streams.shards import (
     delivered,
     plan_for,
     points,
+    quote_block,
     tick_block,
 )
 
@@ -485,7 +486,7 @@ def test_ticks_go_out_as_they_are_vouched_for_or_late_and_the_clock_is_told_mean
         return [(point.ready - OPENS[0]) / SECOND_NS for point in points(frames)]
 
     stage.send(tick_block([spot(1), spot(2)]))
-    beat = Coverage(("AA", "BB"), OPENS[0], OPENS[0] + int(1.5 * SECOND_NS), run=RUN)
+    beat = Coverage(("AA", "BB"), OPENS[0], OPENS[0] + int(1.5 * SECOND_NS) + 1, run=RUN)
     stage.send(beat, stream="ticks")
     assert ticks(at(stage, 2.1)) == [1.0]
     assert stage.shard.due_ns() == OPENS[0] + int(3.6 * SECOND_NS), "told each tenth of a second"
@@ -498,12 +499,52 @@ def test_ticks_go_out_as_they_are_vouched_for_or_late_and_the_clock_is_told_mean
     assert [(frame.event, frame.rows) for frame in told] == [("rows", 0)]
     assert before < told[0].clock_ns == OPENS[0] + 8 * SECOND_NS
     # At the end of the minute ticks and bars are there: nothing else is waited for.
-    beat = Coverage(("AA", "BB"), OPENS[0], OPENS[0] + MINUTE_NS, run=RUN)
+    beat = Coverage(("AA", "BB"), OPENS[0], OPENS[0] + MINUTE_NS + 1, run=RUN)
     stage.send(beat, stream="ticks")
     stage.send(tick_block([spot(60)]), some(stage, 0, "AA", "BB"))
     out = at(stage, 60.0)
     assert [point.kind for point in points(out)] == [0, 2, 2], "ticks before bars"
     assert slices(out)[-1] == (60, 3, 0, 2, 0)
+
+
+@pytest.mark.parametrize("stream", ["quotes", "ticks"])
+def test_a_row_of_the_end_of_a_coverage_waits(stream: str) -> None:
+    """Another of the same time may be on its way; also at the open, where the clock stands."""
+    stage = staged(symbols=("AA", "BB"), streams=(stream,), lateness_s=5.0)
+    at(stage, 0)
+    make = quote_block if stream == "quotes" else tick_block
+    for second in (0, 3):
+        ns = OPENS[0] + second * SECOND_NS
+        stage.send(make([("AA", ns, 1, 0)]))
+        stage.send(Coverage(("AA", "BB"), OPENS[0], ns, run=RUN), stream=stream)
+        assert sum(frame.rows for frame in at(stage, second + 0.5)) == 0
+        stage.send(make([("BB", ns, 1, 0)]))
+        assert sum(frame.rows for frame in at(stage, second + 0.6)) == 0
+        stage.send(Coverage(("AA", "BB"), OPENS[0], ns + 1, run=RUN), stream=stream)
+        out = points(at(stage, second + 0.7))
+        assert [(p.symbol, p.ready, p.is_correction) for p in out] == [
+            ("AA", ns, False),
+            ("BB", ns, False),
+        ]
+    # Without a word it waits out the lateness.
+    ns = OPENS[0] + 10 * SECOND_NS
+    stage.send(make([("AA", ns, 1, 0)]))
+    assert sum(frame.rows for frame in at(stage, 14.99)) == 0
+    assert [p.ready for p in points(at(stage, 15.0))] == [ns]
+
+
+def test_a_quote_of_the_open_waits_out_the_lateness_and_a_pause() -> None:
+    stage = staged(symbols=("AA",), streams=("quotes",), lateness_s=5.0)
+    at(stage, 0)
+    stage.send(quote_block([("AA", OPENS[0], 1, 0)]))
+    stage.desired = replace(stage.desired, version=2, action="pause", paused=True)
+    stage.shard.command(stage.desired)
+    assert [(frame.state, frame.rows) for frame in at(stage, 4)] == [("paused", 0)]
+    stage.desired = replace(stage.desired, version=3, action="resume", paused=False)
+    stage.shard.command(stage.desired)
+    assert sum(frame.rows for frame in at(stage, 4.9)) == 0
+    assert stage.shard.due_ns() == OPENS[0] + 5 * SECOND_NS
+    assert [(p.ready, p.is_correction) for p in points(at(stage, 5))] == [(OPENS[0], False)]
 
 
 def test_what_is_refused_between_sessions_is_not_held_until_the_next() -> None:
@@ -552,6 +593,45 @@ def test_who_is_halted_over_the_close_is_so_in_the_next_session() -> None:
     at(stage, 0, session=1)
     stage.send(some(stage, 0, "AA", "CC", session=1))
     assert slices(at(stage, 60, session=1)) == [(60, 2, 0, 2, 1)]
+
+
+@pytest.mark.parametrize("told_on", ["bars", "quotes"])
+def test_a_run_without_bars_does_not_wait_for_who_is_halted(told_on: str) -> None:
+    stage = staged(symbols=("AA", "BB"), streams=("quotes",), lateness_s=5.0)
+    at(stage, 0)
+    quote = quote_block([("AA", OPENS[0] + 3 * SECOND_NS, 1, 0)])
+    heard = Coverage(("AA",), OPENS[0], OPENS[0] + 4 * SECOND_NS, run=RUN)
+    stage.send(quote)
+    stage.send(heard, stream="quotes")
+    assert sum(frame.rows for frame in at(stage, 4.0)) == 0
+    # Bars are none of this run's, nor is what another run was told.
+    stage.send(some(stage, 0, "AA", "BB"))
+    halt = Halt(("BB",), OPENS[0] - MINUTE_NS, halted=True)
+    stage.send(replace(halt, run="another"), stream=told_on)
+    assert sum(frame.rows for frame in at(stage, 4.1)) == 0
+    stage.send(halt, stream=told_on)
+    out = points(at(stage, 4.2))
+    assert [(point.symbol, point.slice_ns) for point in out] == [("AA", OPENS[0] + 3 * SECOND_NS)]
+    stage.send(replace(halt, ts_ns=OPENS[0] + 4 * SECOND_NS, halted=False), stream=told_on)
+    stage.send(quote_block([("AA", OPENS[0] + 5 * SECOND_NS, 1, 0)]))
+    stage.send(replace(heard, end_ns=OPENS[0] + 6 * SECOND_NS), stream="quotes")
+    assert sum(frame.rows for frame in at(stage, 6.0)) == 0
+    assert sum(frame.rows for frame in at(stage, 10.0)) == 1
+    assert stage.partition.keeps["bars"] == len(stage.partition.raw)
+    assert stage.partition.rejections == []
+
+
+def test_a_halt_of_before_a_run_is_not_heard_in_it() -> None:
+    stage = staged(symbols=("AA", "BB"), streams=("quotes",), lateness_s=5.0)
+    stage.desired = replace(stage.desired, version=2, run="run-2")
+    stage.send(Halt(("BB",), OPENS[0] - MINUTE_NS, halted=True))
+    stage.shard.advance(stage.wall_ns)
+    stage.shard.command(stage.desired)
+    at(stage, 0)
+    stage.send(replace(quote_block([("AA", OPENS[0] + SECOND_NS, 1, 0)]), run="run-2"))
+    heard = Coverage(("AA",), OPENS[0], OPENS[0] + 4 * SECOND_NS)
+    stage.send(heard, stream="quotes")
+    assert sum(frame.rows for frame in at(stage, 4.0)) == 0
 
 
 def test_a_replay_waits_for_those_that_were_halted() -> None:

@@ -18,9 +18,11 @@ from schemas import BarBlock, QuoteBlock
 from streams.calendar import sessions_between
 from streams.feeds import Event, Heard, Lost, Regained, open_feed
 from streams.feeds.playback import Playback
+from streams.feeds.protocol import EARLIER_NS
 from streams.feeds.rehearsal import rehearsed
 from streams.feeds.script import ready_ns
 from streams.intervals import MINUTE_NS, SECOND_NS
+from streams.sources import load_range, open_source
 from streams.sources.rehearsal import parse
 from streams.sources.rows import quote_block
 from tests.unit.streams.feeds.playing import Given, List, StepClock, given_by, play
@@ -61,7 +63,10 @@ CLEAN_HOURS = by_key(clean(HOURS))
 
 
 def final_state(events: Sequence[tuple[int, Event]], wanted: dict[Key, Given]) -> dict[Key, Given]:
-    """What is known in the end: the highest revision, then the later; the time away asked for."""
+    """What is known in the end: the highest revision, then the later.
+
+    The time away and the minutes before it are asked for.
+    """
     state: dict[Key, Given] = {}
 
     def take(row: Given) -> None:
@@ -75,7 +80,7 @@ def final_state(events: Sequence[tuple[int, Event]], wanted: dict[Key, Given]) -
                 take(row)
         elif isinstance(event, Regained) and event.since_ns:
             for row in wanted.values():
-                if event.since_ns < row.ts_ns + MINUTE_NS <= event.at_ns:
+                if event.since_ns - EARLIER_NS < row.ts_ns + MINUTE_NS <= event.at_ns:
                     take(row)
     for key, row in wanted.items():  # what is missing is a gap, and asked for
         state.setdefault(key, row)
@@ -258,6 +263,39 @@ def test_without_a_connection_nothing_is_heard_and_then_the_time_is_told() -> No
     for start, end in windows:
         assert not any(start < ns < end for times in came.values() for ns in times)
         assert not any(start < ns < end for ns, e in events if isinstance(e, Heard))
+
+
+def wrong_in_the_end(options: str) -> set[Key]:
+    """Return the bars of the first session that nothing set right."""
+    known = by_key(rows_of(events_of(options, StepClock(DAYS[:1], NINE_THIRTY_NS))))
+    return {key for key, row in known.items() if row.values != CLEAN[key].values}
+
+
+def test_what_sets_a_bar_right_while_the_connection_is_lost_never_comes() -> None:
+    windows = parse("seed=4,disconnect=3@2m").away(DAYS[0])
+    wrong = wrong_in_the_end("seed=4,disconnect=3@2m,revise=1@90s")
+    assert wrong
+    assert wrong == {
+        key
+        for key in CLEAN
+        if any(
+            key[1] + MINUTE_NS <= start < key[1] + MINUTE_NS + 90 * SECOND_NS < end
+            for start, end in windows
+        )
+    }
+
+
+@pytest.mark.parametrize("source", ["error=0.1", "drop=0.5"])
+def test_what_the_source_may_not_give_at_first_is_set_right_in_the_end(source: str) -> None:
+    options = f"seed=4,disconnect=3@2m,revise=1@90s,{source}"
+    wrong = wrong_in_the_end(options)
+    if "error" in source:
+        assert wrong == set()
+        return
+    at_first = open_source(f"rehearsal:{options}:{URI}")
+    blocks = load_range(at_first, SYMBOLS, DAYS[0].open_ns, DAYS[0].close_ns)[0]
+    assert 0 < len(wrong) < len(wrong_in_the_end(options.removesuffix(f",{source}")))
+    assert wrong <= {(row.symbol, row.ts_ns) for block in blocks for row in given_by(block)}
 
 
 def test_who_comes_after_a_loss_hears_of_the_others_only() -> None:
