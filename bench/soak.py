@@ -154,7 +154,8 @@ def soak(sessions: int, symbols: int, tell: Tell) -> dict[str, Any]:
     if ours.digest != plain.digest:
         msg = (
             f"the digest is {ours.digest}, a replay gives {plain.digest}; "
-            f"{bars.first_difference(wanted)}; of {ours.gaps_found} gaps {ours.gaps_filled} were filled"
+            f"{bars.first_difference(wanted)}; "
+            f"{ours.gaps_filled} of {ours.gaps_found} gaps were filled"
         )
         raise RuntimeError(msg)
     if grown:
