@@ -56,6 +56,7 @@ def test_without_a_command_nothing_is_due() -> None:
     worker = Worker(Partition(), 0, 1)
     assert worker.shard.advance(WALL_NS) is None
     assert worker.shard.readers_needed_at == worker.shard.delete_before == 0
+    assert worker.shard.stand is None
     assert not worker.shard.is_waiting
 
 
