@@ -35,7 +35,8 @@ __all__ = ["Coordinator"]
 log = logging.getLogger(__name__)
 
 BACKLOG = 500
-"""Messages that an idle shard holds; then its partition is not read until a run is on."""
+"""Messages that an idle shard holds, and a batch at most; then its partition is not read until a
+run is on."""
 
 QUIET_S = 0.25
 """After so long without a message, what is left of a partition is taken to be no message."""
