@@ -28,9 +28,11 @@ from streams.settings import load
 
 __all__ = ["main", "soak"]
 
+DEAD = "dead=SYN0003@10:00-10:20,calendar=24/7"
+"""What nobody has, the source of the rehearsal neither: it is taken from the replay, too."""
 FAULTS = (
     "seed=7,drop=0.01,duplicate=0.01,disorder=0.01,delay=0.02@3s,late=0.01@90s,revise=0.01@60s,"
-    "disconnect=4@120s,dead=SYN0003@10:00-10:20,calendar=24/7"
+    f"disconnect=4@120s,{DEAD}"
 )
 FIRST, LAST = "2024-11-05", "2024-12-31"
 SPEED = 100
@@ -144,7 +146,7 @@ def soak(sessions: int, symbols: int, tell: Tell) -> dict[str, Any]:
         )
         plain = replay(
             settings.but(namespace="plain", speed="max"),
-            market,
+            f"rehearsal:{DEAD}:{market}",
             start=first,
             end=last,
             on_batch=wanted.take,

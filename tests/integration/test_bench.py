@@ -85,7 +85,7 @@ def test_how_soon_a_run_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_short_soak_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"SPEED": 600, "HOURS": "00:00-00:40", "EVERY_NS": 120 * 10**9}
+    sizes = {"SPEED": 600, "HOURS": "09:40-10:20", "EVERY_NS": 120 * 10**9}
     for name, value in sizes.items():
         monkeypatch.setattr(soak, name, value)
     said: list[str] = []
