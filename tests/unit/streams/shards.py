@@ -25,6 +25,7 @@ from schemas import (
     TickBlock,
 )
 from schemas.records import BarColumns, Floats, TickColumns
+from streams.calendar import Session
 from streams.errors import DecodeError
 from streams.inbox import Rejection
 from streams.intervals import MINUTE_NS, SECOND_NS, interval_name
@@ -186,6 +187,28 @@ def coverage(
     names = plan.symbols if symbols is None else tuple(symbols)
     whole = Coverage(names, session.open_ns, session.close_ns, run=run)
     return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def plain_frame(session: Session, event: str, /, **changes: object) -> Frame:
+    """Return a frame of a session that says no more than its event, but for what is given."""
+    plain = Frame(
+        run=RUN,
+        shard=0,
+        shards=1,
+        frame=0,
+        first_row=0,
+        rows=0,
+        clock_ns=0,
+        event=event,
+        mode="replay",
+        speed=0.0,
+        command=1,
+        session=session.label,
+        open_ns=session.open_ns,
+        close_ns=session.close_ns,
+        open_offset=0,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
 
 
 class FencedWriterError(Exception):

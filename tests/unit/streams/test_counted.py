@@ -19,7 +19,7 @@ from streams.metrics import REGISTRY
 from streams.pace import Stand
 from streams.release import Release
 from streams.topics import Topics
-from tests.unit.streams.shards import RUN, WALL_NS, command, plan_for
+from tests.unit.streams.shards import WALL_NS, command, plain_frame, plan_for
 
 PLAN = plan_for(replace(command(speed=1.0), upkeep=True), 0, 1)
 SESSION = PLAN.sessions[0]
@@ -51,24 +51,8 @@ def told(topics: Topics) -> Told:
 
 
 def frame(event: str = "rows", rows: int = 0, **changes: object) -> Frame:
-    plain = Frame(
-        run=RUN,
-        shard=SHARD,
-        shards=4,
-        frame=0,
-        first_row=0,
-        rows=rows,
-        clock_ns=SESSION.open_ns,
-        event=event,
-        mode="replay",
-        speed=0.0,
-        command=1,
-        session=SESSION.label,
-        open_ns=SESSION.open_ns,
-        close_ns=SESSION.close_ns,
-        open_offset=0,
-    )
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    place: dict[str, object] = {"shard": SHARD, "shards": 4, "clock_ns": SESSION.open_ns}
+    return plain_frame(SESSION, event, rows=rows, **(place | changes))
 
 
 def release(*frames: Frame, rejected: Sequence[str] = ()) -> Release:

@@ -14,7 +14,7 @@ from streams.coverage import Grid, Status
 from streams.gaps import RUNS, Due, Gaps, Limits, Sent
 from streams.intervals import MINUTE_NS
 from streams.plan import Plan
-from tests.unit.streams.shards import RUN, command, plan_for
+from tests.unit.streams.shards import RUN, command, plain_frame, plan_for
 
 MS = 1_000_000
 LIMITS = Limits(attempts=3, backoff_ns=100 * MS, timeout_ns=1_000 * MS, requests=2)
@@ -24,24 +24,7 @@ SESSION = PLAN.sessions[0]
 
 
 def frame(event: str = "rows", minutes: Minutes | None = None, run: str = RUN) -> Frame:
-    return Frame(
-        run=run,
-        shard=0,
-        shards=1,
-        frame=0,
-        first_row=0,
-        rows=0,
-        clock_ns=0,
-        event=event,
-        mode="replay",
-        speed=0.0,
-        command=1,
-        session=SESSION.label,
-        open_ns=SESSION.open_ns,
-        close_ns=SESSION.close_ns,
-        open_offset=0,
-        minutes=minutes,
-    )
+    return plain_frame(SESSION, event, minutes=minutes, run=run)
 
 
 class Tape:
