@@ -19,12 +19,10 @@ from sinks.store import Store
 from sinks.worker import run
 from streams.endpoint import Health, served
 from streams.errors import SessiontapeError
-from streams.logs import log_to_stderr
+from streams.logs import FORMAT, log_to_stderr
 from streams.settings import Settings, load
 
 log = logging.getLogger("sinks")
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def main() -> int:
@@ -40,10 +38,10 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    logging.basicConfig(format=LOG_FORMAT, stream=sys.stderr)
+    logging.basicConfig(format=FORMAT, stream=sys.stderr)
     try:
         settings = load()
-        log_to_stderr(settings, LOG_FORMAT, force=True)
+        log_to_stderr(settings, force=True)
         given = arguments.keep_sessions
         _work(settings, settings.store_sessions if given is None else given, stop)
     except SessiontapeError as exc:

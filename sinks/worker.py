@@ -131,9 +131,8 @@ class _Batch:
         self.positions: dict[int, int] = {}
         self.rows_written = 0
         self._worker, self._topic = (namespace, "sink"), topic
-        self._rows_of: Counter[int] = Counter()
+        self._rows: Counter[int] = Counter()  # by shard
         self._clock = clock
-        self._rows = 0
         self._since: float | None = None
         self._is_end = False
         self._uncommitted: dict[int, int] = {}
@@ -157,8 +156,7 @@ class _Batch:
             self._count(self._clock() - began_s)
             self.positions.update(done)
             self._uncommitted.update(done)
-            self.rows_written += self._rows
-            self._rows, self._is_end = 0, False
+            self._is_end = False
             self._since = self._clock() if self.sink.is_behind else None
         if not self._uncommitted:
             return
@@ -172,14 +170,14 @@ class _Batch:
 
     def _count(self, took_s: float) -> None:
         FLUSH.labels(*self._worker).observe(took_s)
-        for shard, rows in self._rows_of.items():
+        for shard, rows in self._rows.items():
             ROWS.labels(*self._worker, shard, self._topic).inc(rows)
-        self._rows_of.clear()
+        self.rows_written += self._rows.total()
+        self._rows.clear()
 
     def _take(self, delivered: Delivered) -> None:
         self.sink.write((delivered,))
-        self._rows_of[delivered.frame.shard] += delivered.frame.rows
-        self._rows += delivered.frame.rows
+        self._rows[delivered.frame.shard] += delivered.frame.rows
         self._is_end |= delivered.frame.event == "end"
         if self._since is None:
             self._since = self._clock()
@@ -189,7 +187,7 @@ class _Batch:
         if self._since is None:
             return bool(self._uncommitted)
         is_old = self._clock() - self._since >= BATCH_S
-        return self._rows >= BATCH_ROWS or is_old or self._is_end
+        return self._rows.total() >= BATCH_ROWS or is_old or self._is_end
 
 
 class _Report:

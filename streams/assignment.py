@@ -11,7 +11,7 @@ from faust.types import TP
 from schemas import Command
 from streams.control import ControlReader
 from streams.settings import Settings
-from streams.worker import fail
+from streams.worker import UNASSIGNED, fail
 
 __all__ = ["Assignment", "ShardOwner"]
 
@@ -92,7 +92,7 @@ class Assignment(Generic[OwnerT]):
     def problem(self) -> str:
         """Return in one sentence what is not held that should be; empty for nothing."""
         if not self._was_asked:
-            return "the group has not said yet which shards are its own"
+            return UNASSIGNED
         waiting = [str(shard) for shard, owner in self.owners.items() if not owner.is_ours]
         return f"not taken over yet: shard {', '.join(waiting)}" if waiting else ""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias, TypeGuard
 
 import numpy as np
@@ -328,24 +329,25 @@ class Inbox:
             return
         self._hold(came.offsets if places is None else came.offsets[places], ready)
         is_new = int(came.offsets[0]) >= self._seen_before
+        arrival = partial(Arrival, request=request, is_new=is_new, origin=came)
         if at.is_open:
             late = (ready <= at.clock_ns) & (number == at.number)
             if late.any():
                 found = _among(places, late)
                 self._late.append((rows.take(late), came.take(found)))
                 behind = self._late[-1][0]
-                yield Arrival(at.number, behind, request, is_new, True, came, found)
+                yield arrival(at.number, behind, is_late=True, places=found)
                 places = _among(places, ~late)
                 rows, number = rows.take(~late), number[~late]
         first, last = (int(number.min()), int(number.max())) if len(rows) else (0, -1)
         if first == last:
-            yield Arrival(first, rows, request, is_new, False, came, places)
+            yield arrival(first, rows, is_late=False, places=places)
             return
         for session in range(first, last + 1):
             mine = number == session
             if mine.any():
                 kept = _among(places, mine)
-                yield Arrival(session, rows.take(mine), request, is_new, False, came, kept)
+                yield arrival(session, rows.take(mine), is_late=False, places=kept)
 
     def _refuse_bad(self, came: _Rows, reasons: Iterable[tuple[str, Mask]], stays: Mask) -> Mask:
         """Refuse rows for the first reason that fits; return which of them stay."""

@@ -20,7 +20,10 @@ from pydantic import SecretStr
 
 from streams.settings import Settings
 
-__all__ = ["fields_of", "log_to_stderr"]
+__all__ = ["FORMAT", "fields_of", "log_to_stderr"]
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+"""How most workers log for people."""
 
 _TOKEN = re.compile(
     r"(?P<place>%s\[%d\](?P<at>@%d)?)"
@@ -31,7 +34,7 @@ _PASSWORD = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]+(?=@)")
 _HIDDEN = "***"
 
 
-def log_to_stderr(settings: Settings, text: str, *, force: bool = False) -> None:
+def log_to_stderr(settings: Settings, text: str = FORMAT, *, force: bool = False) -> None:
     """Log one line a record to stderr.
 
     Parameters

@@ -251,14 +251,14 @@ class Producer:
         if job.is_skipped:
             log.info("skipped request=%s run=%s: a newer run asks", request.id, request.run)
         else:
+            took_s = time.monotonic() - job.start_s
             log.info(
                 "answered request=%s run=%s kind=%s session=%s shard=%d symbols=%d blocks=%d "
                 "rows=%d bad=%d ms=%.0f",
                 *(request.id, request.run, request.kind, request.session, request.shard),
                 *(len(request.symbols), answered.blocks, answered.rows, answered.bad),
-                (time.monotonic() - job.start_s) * 1000,
+                took_s * 1000,
             )
-            took_s = time.monotonic() - job.start_s
             ANSWER.labels(self._worker[0], request.kind).observe(took_s)
         answered.complete = not self._stop.is_set()
 

@@ -30,7 +30,7 @@ from streams.refetch import Refetch
 from streams.session import SessionState
 from streams.settings import Settings, load
 from streams.topics import Topics, shard_of
-from streams.worker import fail, make_app, run_app
+from streams.worker import UNASSIGNED, fail, make_app, run_app
 
 __all__ = ["Tables"]
 
@@ -124,7 +124,7 @@ class Tables:
 
     def _problem(self) -> str:
         """Return in one sentence what the worker lacks; empty for nothing."""
-        return "" if self._was_asked else "the group has not said yet which shards are its own"
+        return "" if self._was_asked else UNASSIGNED
 
     async def _assigned(self, *_: Any, **__: Any) -> None:
         self._views = {}

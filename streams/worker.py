@@ -32,17 +32,17 @@ from streams.endpoint import BEAT_S, Health, served
 from streams.errors import SessiontapeError
 from streams.settings import Settings
 
-__all__ = ["fail", "log_to_stderr", "make_app", "run_app"]
+__all__ = ["UNASSIGNED", "fail", "log_to_stderr", "make_app", "run_app"]
 
 log = logging.getLogger(__name__)
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 FETCH_BYTES = 8 * 2**20
 COMMIT_S = 2.0
 RECENT_MS = 2_000
 """A fetch takes at most a quarter of a second; one that is so old was not answered."""
 HEARD_MS = 30_000
 """Without a fetch that was answered for so long, the brokers are away."""
+UNASSIGNED = "the group has not said yet which shards are its own"
 CRASH_S = 5.0
 """How long a worker may take to stop after a fault."""
 
@@ -305,7 +305,7 @@ def _credentials(settings: Settings) -> Any:
 
 def log_to_stderr(settings: Settings) -> None:
     """Log one line a record to stderr."""
-    logs.log_to_stderr(settings, LOG_FORMAT, force=True)
+    logs.log_to_stderr(settings, force=True)
     for noisy in ("faust", "mode", "aiokafka", "kafka"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -245,21 +246,18 @@ def _metrics_ports(settings: Settings, count: int) -> list[int]:
 
     They are let go again for the workers to take: who takes one in between is told by its worker.
     """
-    port, found = settings.metrics_port, [0] * count
-    if not port:
-        return found
+    first, host = settings.metrics_port, settings.metrics_host
+    if not first:
+        return [0] * count
     with ExitStack() as held:
-        for number in range(count):
-            while (got := hold(held, settings.metrics_host, port) if port < 65536 else 0) is None:
-                port += 1
-            if not got:
-                msg = (
-                    f"no port is free from {settings.metrics_port} on at {settings.metrics_host} "
-                    "for the metrics: choose another SESSIONTAPE_METRICS_PORT or "
-                    "SESSIONTAPE_METRICS_HOST"
-                )
-                raise SessiontapeError(msg)
-            found[number], port = got, port + 1
+        free = (port for port in range(first, 65536) if hold(held, host, port) is not None)
+        found = list(islice(free, count))
+    if len(found) < count:
+        msg = (
+            f"no port is free from {first} on at {host} for the metrics: choose another "
+            "SESSIONTAPE_METRICS_PORT or SESSIONTAPE_METRICS_HOST"
+        )
+        raise SessiontapeError(msg)
     return found
 
 
