@@ -159,20 +159,11 @@ class FrameReader:
 
     def last(self) -> dict[int, Delivered | None]:
         """Return the last committed frame of every shard, None where there is none."""
-        found: dict[int, Delivered | None] = {}
-        for shard in self.shards:
-            low, end = self._watermarks(shard)
-            found[shard] = None
-            # The offsets at the end may be control records and undone frames: look further back.
-            back = 8
-            while found[shard] is None and end > low:
-                found[shard] = self._last_between(shard, max(low, end - back), end)
-                if end - back <= low:
-                    break
-                back *= 16
-        self._consumer.unassign()
-        self._next.clear()
-        return found
+        try:
+            return {shard: self._last_of(shard) for shard in self.shards}
+        finally:
+            self._consumer.unassign()
+            self._next.clear()
 
     def ends(self) -> dict[int, int]:
         """Return the offset behind the last committed frame of every shard."""
@@ -241,6 +232,24 @@ class FrameReader:
                 time.sleep(LEADER_POLL_S)
             else:
                 return low, end
+
+    def _last_of(self, shard: int) -> Delivered | None:
+        low, end = self._watermarks(shard)
+        # The offsets at the end may be control records and undone frames: look further back.
+        back = 8
+        while end > low:
+            start = max(low, end - back)
+            try:
+                found = self._last_between(shard, start, end)
+            except HoleError:
+                low, end = self._watermarks(shard)
+                if low <= start:
+                    raise
+                continue  # cut off since we asked where it begins: no hole
+            if found is not None or start == low:
+                return found
+            back *= 16
+        return None
 
     def _last_between(self, shard: int, start: int, end: int) -> Delivered | None:
         """Return the last frame in offsets [start, end), all of which are decided."""

@@ -157,8 +157,9 @@ class SessionStream:
             self._merger = self._read_from(first)
             is_past = view == "as_final" and bool(self._target)
             self._view = Corrected.behind(start) if is_past else None
-            may_see_start = start == "first" or isinstance(start, int)
-            if self._trailing is not None and not (self._whole_run or may_see_start):
+            self._is_from_first = start == "first" or isinstance(start, int)
+            """Whether it begins where the tape begins, and nothing of it is in line yet."""
+            if self._trailing is not None and not (self._whole_run or self._is_from_first):
                 self._trailing.dont_wait()
         except BaseException:
             self._close()
@@ -347,6 +348,7 @@ class SessionStream:
             batches = self._view.of(batches, is_past=bool(self._target))
         batches = [self._choice.of(batch) for batch in batches]
         for batch in batches:
+            self._is_from_first = False
             if batch.event == "start":
                 self._whole_run = batch.run
         join = self._join
@@ -362,13 +364,25 @@ class SessionStream:
             self._past = []
 
     def _began_again(self) -> bool:
-        """Begin behind what was cut of the sessions before the running one; tell if any was."""
+        """Begin behind what was cut of what was not given out yet; tell if any was."""
+        if self._is_from_first:
+            return self._first_moved()
         kept = None if self._join is None else self._join.kept(self._reader.starts())
         if kept is None or kept == self._join:
             return False
         self._join, self._past = kept, []
         self._view = None if self._view is None else Corrected()
         self._merger = self._read_from(Position(kept.first))
+        return True
+
+    def _first_moved(self) -> bool:
+        """Begin where the tape begins by now; tell if that is another place."""
+        first = Position(self._reader.starts())
+        if first.offsets == self.position.offsets:
+            return False
+        self.position = self._before = first
+        self._ends = {s: end for s, end in self._ends.items() if end >= first[s]}
+        self._merger = self._read_from(first)
         return True
 
     def _next(self, *, by_slice: bool) -> Batch | None:

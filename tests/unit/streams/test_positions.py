@@ -341,6 +341,15 @@ def test_a_message_behind_the_end_that_was_asked_for_is_not_the_last(reader_of: 
     found = reader_of(ScriptedConsumer(came, [(0, 4)])).last()[0]
     assert found is not None
     assert (found.offset, found.frame.frame) == (3, 0)
+    # Cut behind the offset that was looked at first: what is left is looked at, if any is.
+    cut = Came(0, code=KafkaError._AUTO_OFFSET_RESET)
+    again: list[Came | None] = [cut, Came(3, bodies[0]), Came(4, bodies[1])]
+    found = reader_of(ScriptedConsumer(again, [(0, 4), (3, 4)])).last()[0]
+    assert found is not None
+    assert found.offset == 3
+    assert reader_of(ScriptedConsumer([cut], [(0, 4), (4, 4)])).last() == {0: None}
+    with pytest.raises(HoleError, match="offset 0 had to come"):
+        reader_of(ScriptedConsumer([cut], [(0, 4)])).last()
     # Of the first stretch, [92, 100), none can be read: then one further back is looked at.
     back: list[Came | None] = [Came(100, bodies[1]), Came(3, bodies[0]), Came(100, bodies[1])]
     found = reader_of(ScriptedConsumer(back, [(0, 100)])).last()[0]

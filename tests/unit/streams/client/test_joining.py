@@ -237,6 +237,39 @@ def test_what_is_cut_while_it_is_read_is_left_out() -> None:
     assert seen == {2, 3, 4}
 
 
+@pytest.mark.parametrize("start", ["first", OPEN_NS])
+def test_who_begins_with_the_first_begins_where_that_is_when_it_reads(start: Any) -> None:
+    tape = tape_of(DAYS, 2, CUTS)
+    reader = CutReader(tape)
+    reader.to_cut = {1: opens(tape, 1)}
+    stream = SessionStream(reader=reader, start=start, data=SessionData(trailing_sessions=3))
+    batches = taken(stream)
+    assert [b.session for b in batches if b.event == "open"] == [day.label for day in DAYS[1:]]
+    assert stream.data.caught_up
+    whole = SessionStream(
+        reader=MemoryReader(tape), start="first", data=SessionData(trailing_sessions=3)
+    )
+    taken(whole)
+    assert answers(stream.data, NAMES) == answers(whole.data, NAMES)
+    # What was cut behind the first that it was given is a hole, and so is all that it needs.
+    for at in (4, 9):
+        reader = CutReader(tape)
+        reader.to_cut = {at: opens(tape, 4)}
+        stream = SessionStream(reader=reader, start=start)
+        with pytest.raises(HoleError):
+            taken(stream)
+
+
+def test_a_shard_whose_last_frame_is_cut_with_the_first_is_not_waited_for() -> None:
+    tape = tape_of(DAYS, 2, CUTS)
+    reader = CutReader(tape, shown=shown_in(tape, 0))
+    reader.to_cut = {1: opens(tape, 1)}
+    stream = SessionStream(reader=reader, start="first")
+    assert not stream.data.caught_up
+    taken(stream)
+    assert stream.data.caught_up
+
+
 def test_a_hole_in_the_running_session_is_an_error() -> None:
     tape = tape_of(DAYS, 2, CUTS)
     # All that it needs is cut while it joins, while it reads what is before, and behind that.
