@@ -1,4 +1,4 @@
-"""Two strategies in two processes and a run at full speed that waits for both."""
+"""Two strategies in two processes and a run at full speed that waits for both, kills included."""
 
 from __future__ import annotations
 
@@ -59,11 +59,21 @@ def strategy(tape: Tape, name: str, output: Path) -> subprocess.Popen[str]:
     return started
 
 
-def test_two_processes_never_see_different_clocks(tape: Tape, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [(), (100, 250)], ids=["undisturbed", "killed"])
+def test_two_processes_never_see_different_clocks(
+    tape: Tape, tmp_path: Path, kills: tuple[int, ...]
+) -> None:
+    """However often the coordinator is killed: ``kills`` are the rows out before each time."""
     outputs = {f"{tape.settings.namespace}.{name}": tmp_path / name for name in ("a", "b")}
     started = [strategy(tape, name, output) for name, output in outputs.items()]
     try:
         tape.start(START, END, hours=HOURS, lockstep=tuple(outputs), lockstep_timeout_s=60.0)
+        for rows in kills:
+            tape.until(lambda rows=rows: tape.rows_seen >= rows, "rows before the kill")  # type: ignore[misc]
+            tape.workers[0].kill()
+            tape.read()
+            assert not tape.ended(), "it was killed too late"
+            tape.workers[0].start()
         tape.play(timeout_s=120)
         assert [one.wait(30) for one in started] == [0, 0]
     finally:
