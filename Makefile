@@ -11,7 +11,7 @@ CODE := streams schemas sinks bench tests scripts
 # Coverage by branches: the whole, and the modules where the thinking is.
 COVERAGE_MIN := 95
 PURE := $(wildcard $(addprefix streams/,$(addsuffix .py,merge digest finals certificate frames mixed pile kinds buffer plan \
-    inbox tape shard session live pace watermark \
+    arrival inbox tape shard session live pace watermark \
     sessions release opening joiner ledger ledgers coverage gaps minute_bars derived derived_session derived_frames \
     deriver days history latest conditions tick_bars rerun feeds/dispatch feeds/script feeds/rehearsal sources/rehearsal)))
 # More arguments for pytest, e.g. make unit ARGS='-k merge -x'

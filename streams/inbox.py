@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias, TypeGuard
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.records import Bar, Coverage, DataRequest, Halt, Ints, Longs, Record
+from streams.arrival import Arrival, AsCame, Clock, Noted, Rejection
 from streams.errors import ConfigError
 from streams.intervals import interval_ns
 from streams.kinds import KINDS, Block, Kind, One, Rows, block_of
@@ -23,108 +24,11 @@ from streams.merge import columns_of, faults, ready_ns, renumbered
 from streams.plan import Plan
 from streams.topics import shard_of
 
-__all__ = ["Arrival", "Clock", "Inbox", "Noted", "Rejection"]
+__all__ = ["Inbox"]
 
 Mask: TypeAlias = NDArray[np.bool_]
 Wanted: TypeAlias = Callable[[str, Rows], Mask | None]
 """Given the request that rows answer: which of them it may bring; None for all of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A message, or some rows of it, that could not be taken.
-
-    Attributes
-    ----------
-    offset
-        Offset of the message on the raw topic.
-    reason
-        Why, for people.
-    what
-        The message as it came, or the rows in question as a record.
-    topic
-        The raw topic.
-    """
-
-    offset: int
-    reason: str
-    what: bytes | Record
-    topic: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Rows as they came: their offsets, sources (one or one a row), and messages of one row."""
-
-    offsets: Longs
-    block: Block
-    sources: Ints | np.int32
-    ones: list[One] | None
-
-    def take(self, at: NDArray[np.intp]) -> _Rows:
-        """Return the rows at some places."""
-        ones = None if self.ones is None else [self.ones[n] for n in at.tolist()]
-        return _Rows(self.offsets[at], self.block.take(at), self.sources, ones)
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Where a shard stands when its messages are sorted.
-
-    Attributes
-    ----------
-    run
-        Id of the run.
-    number
-        Number of the session that plays or comes.
-    is_open
-        Whether it is open.
-    clock_ns
-        What is ready by then is out, of the session that plays: the session clock, or just before
-        it where the first slice is still to come.
-    """
-
-    run: str
-    number: int
-    is_open: bool
-    clock_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """Rows of one session that came.
-
-    Attributes
-    ----------
-    number
-        Number of the session.
-    rows
-        The rows, in the order in which they came.
-    request
-        Id of the request that they answer; empty for none.
-    is_new
-        Whether no earlier owner has looked at them.
-    is_late
-        Whether they are from behind the clock: those are kept for `Inbox.take_late`.
-    origin, places
-        The rows as they came, and the places of these among them; None for all.
-    """
-
-    number: int
-    rows: Rows
-    request: str
-    is_new: bool
-    is_late: bool
-    origin: _Rows
-    places: NDArray[np.intp] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """A coverage, a halt, or a request that somebody has sent for the shard; see `Arrival`."""
-
-    record: Coverage | DataRequest | Halt
-    is_new: bool
 
 
 class Inbox:
@@ -151,7 +55,7 @@ class Inbox:
         """Offset behind which every message has been looked at."""
         self.rejections: list[Rejection] = []
         """What was refused and has not been put on ``rejected`` yet."""
-        self._late: list[tuple[Rows, _Rows]] = []
+        self._late: list[tuple[Rows, AsCame]] = []
         self._queue: deque[tuple[int, Record | Rejection]] = deque()
         self._held: deque[tuple[int, int]] = deque()
         self._last_put, self._is_placed = -1, False
@@ -264,7 +168,7 @@ class Inbox:
             if record.run in ("", at.run):
                 offsets = np.broadcast_to(np.int64(offset), len(record))
                 source = np.int32(self._number_of(record.source))
-                came = _Rows(offsets, record, source, None)
+                came = AsCame(offsets, record, source, None)
                 yield from self._sort_rows(came, plan, at, is_wanted)
         elif isinstance(record, Coverage | Halt) or self._is_for_gaps(record):
             if record.run in ("", at.run):
@@ -293,7 +197,7 @@ class Inbox:
             offsets = np.array([offset for offset, _ in good])
             rows = [one for _, one in good]
             sources = np.array([self._number_of(one.source) for one in rows], np.int32)
-            came = _Rows(offsets, block_of(self.kind, rows), sources, rows)
+            came = AsCame(offsets, block_of(self.kind, rows), sources, rows)
             yield from self._sort_rows(came, plan, at, is_wanted)
 
     def _is_sound(self, offset: int, one: One) -> bool:
@@ -306,7 +210,7 @@ class Inbox:
         return True
 
     def _sort_rows(
-        self, came: _Rows, plan: Plan, at: Clock, is_wanted: Wanted
+        self, came: AsCame, plan: Plan, at: Clock, is_wanted: Wanted
     ) -> Iterator[Arrival]:
         rows = columns_of(came.block, plan.numbers, came.sources)
         ready = ready_ns(rows)
@@ -349,7 +253,7 @@ class Inbox:
                 kept = _among(places, mine)
                 yield arrival(session, rows.take(mine), is_late=False, places=kept)
 
-    def _refuse_bad(self, came: _Rows, reasons: Iterable[tuple[str, Mask]], stays: Mask) -> Mask:
+    def _refuse_bad(self, came: AsCame, reasons: Iterable[tuple[str, Mask]], stays: Mask) -> Mask:
         """Refuse rows for the first reason that fits; return which of them stay."""
         for reason, mask in reasons:
             bad = mask & stays
@@ -358,7 +262,7 @@ class Inbox:
                 self._refuse_rows(came, bad, reason)
         return stays
 
-    def _refuse_rows(self, came: _Rows, bad: Mask, reason: str) -> None:
+    def _refuse_rows(self, came: AsCame, bad: Mask, reason: str) -> None:
         """Refuse rows: of a block together, messages of one row one by one."""
         if came.ones is None:
             offset = int(came.offsets[0])

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.records import Coverage, DataRequest, Ints
+from streams.arrival import Arrival
 from streams.buffer import reaches
 from streams.calendar import Session
-from streams.inbox import Arrival
 from streams.intervals import SECOND_NS
 from streams.kinds import Rows, kind_of
 from streams.merge import ready_ns, renumbered

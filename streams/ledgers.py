@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.records import BarColumns, Coverage, DataRequest, Halt, Ints, Longs, Minutes
+from streams.arrival import Arrival, Noted
 from streams.coverage import Status
-from streams.inbox import Arrival, Noted
 from streams.kinds import Rows
 from streams.ledger import Ledger
 from streams.plan import Plan

@@ -14,9 +14,9 @@ from typing import TypeVar
 from schemas import Codec, Command, Frame
 from schemas.records import Record
 from schemas.registry import codec_for
+from streams.arrival import Rejection
 from streams.counted import ReleaseCounts
 from streams.errors import DecodeError, HoleError
-from streams.inbox import Rejection
 from streams.joiner import Patience
 from streams.kafka import first_offset
 from streams.positions import Delivered, FrameReader, FrameWriter, Outgoing

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from schemas.records import DataRequest, Frame
-from streams.inbox import Rejection
+from streams.arrival import Rejection
 
 __all__ = ["RELEASE_ROWS", "Release"]
 

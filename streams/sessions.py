@@ -17,9 +17,10 @@ from schemas.records import (
     Longs,
     RawPosition,
 )
+from streams.arrival import Arrival, Clock, Noted, Rejection
 from streams.buffer import SessionBuffer
 from streams.coverage import Status
-from streams.inbox import Arrival, Clock, Inbox, Noted, Rejection
+from streams.inbox import Inbox
 from streams.joiner import PATIENCE, Joiner, Patience, places
 from streams.kinds import KINDS, Rows, kind_of
 from streams.ledger import Ledger

@@ -17,8 +17,9 @@ from typing import Any
 
 from schemas.records import Command, DataRequest, Frame, Longs, Record
 from streams import live
+from streams.arrival import Rejection
 from streams.frames import Slices, cut, mark
-from streams.inbox import Inbox, Rejection
+from streams.inbox import Inbox
 from streams.joiner import PATIENCE, Patience
 from streams.mixed import Mixed
 from streams.opening import TIMED_OUT, why_incomplete

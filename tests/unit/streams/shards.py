@@ -25,9 +25,9 @@ from schemas import (
     TickBlock,
 )
 from schemas.records import BarColumns, Floats, TickColumns
+from streams.arrival import Rejection
 from streams.calendar import Session
 from streams.errors import DecodeError
-from streams.inbox import Rejection
 from streams.intervals import MINUTE_NS, SECOND_NS, interval_name
 from streams.kinds import kind_of, ready_ns
 from streams.plan import Plan, plan_of

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from schemas import Coverage, Frame, Minutes
+from streams.arrival import Rejection
 from streams.counted import TOLD_S, KeptCounts, ReleaseCounts
 from streams.coverage import Grid, Status
 from streams.gaps import Due, Gaps, Limits
-from streams.inbox import Rejection
 from streams.intervals import MINUTE_NS, SECOND_NS
 from streams.metrics import REGISTRY
 from streams.pace import Stand

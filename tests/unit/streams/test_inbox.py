@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from schemas import Bar, BarBlock, Coverage, Quote, Record
-from streams.inbox import Arrival, Clock, Inbox, Noted, Rejection
+from streams.arrival import Arrival, Clock, Noted, Rejection
+from streams.inbox import Inbox
 from streams.intervals import MINUTE_NS
 from streams.kinds import Rows
 from streams.topics import shard_of

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from schemas import Bar, BarBlock, Command, Coverage, Frame, Quote
 from streams import shard as shard_module
-from streams.inbox import Rejection
+from streams.arrival import Rejection
 from streams.intervals import MINUTE_NS, SECOND_NS, interval_ns
 from streams.plan import Plan
 from streams.shard import Release, Shard
