@@ -37,6 +37,8 @@ __all__ = ["UNASSIGNED", "fail", "log_to_stderr", "make_app", "run_app"]
 log = logging.getLogger(__name__)
 
 FETCH_BYTES = 8 * 2**20
+BATCHES_WAITING = 256
+"""Batches in line at an agent, about, behind which no more are fetched: 16 MiB but for blocks."""
 COMMIT_S = 2.0
 RECENT_MS = 2_000
 """A fetch takes at most a quarter of a second; one that is so old was not answered."""
@@ -275,6 +277,8 @@ def make_app(settings: Settings, name: str, *, takes_batches: bool = False, **ch
         "value_serializer": "raw",
         "loghandlers": [],
     }
+    if takes_batches:
+        options["stream_buffer_maxsize"] = BATCHES_WAITING
     app = _App(name, **(options | changes))
     app.takes_batches = takes_batches
     return app

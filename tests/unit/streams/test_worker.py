@@ -190,6 +190,10 @@ def test_faust_does_nothing_by_itself(settings: Settings) -> None:
     assert not app.conf.web_enabled
     assert not app.conf.stream_wait_empty
     assert app.conf.broker_credentials is None
+    # A batch may be of 64 KiB: fewer of them may be in line than of messages.
+    assert app.conf.stream_buffer_maxsize > worker.BATCHES_WAITING
+    batched = make_app(settings, "tape.upkeep", takes_batches=True)
+    assert batched.conf.stream_buffer_maxsize == worker.BATCHES_WAITING
     assert (settings.data_dir / "faust" / "tape.coordinator").is_dir()
 
 
