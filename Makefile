@@ -14,6 +14,8 @@ PURE := $(wildcard $(addprefix streams/,$(addsuffix .py,merge digest finals cert
     arrival inbox tape shard session live pace watermark \
     sessions release opening joiner ledger ledgers coverage gaps minute_bars derived derived_session derived_frames \
     deriver days history latest conditions tick_bars rerun feeds/dispatch feeds/script feeds/rehearsal sources/rehearsal)))
+# Files of integration and fault tests at once, each with brokers and workers of its own: they wait about half of the time.
+STACKS ?= 2
 # More arguments for pytest, e.g. make unit ARGS='-k merge -x'
 ARGS ?=
 
@@ -35,7 +37,8 @@ demo: $(STAMP) ## Replay a synthetic week through a real Kafka and show the tape
 .PHONY: test
 test: $(STAMP) ## Run the unit, integration and fault tests
 	@$(BIN)/python -m pytest tests/unit -n auto $(PYTEST_COVERAGE) $(ARGS)
-	@$(BIN)/python -m pytest tests/integration tests/faults $(if $(PYTEST_COVERAGE),--cov-append $(PYTEST_COVERAGE)) $(ARGS)
+	@$(BIN)/python -m pytest tests/integration tests/faults -n $(STACKS) --dist loadfile \
+	    $(if $(PYTEST_COVERAGE),--cov-append $(PYTEST_COVERAGE)) $(ARGS)
 
 .PHONY: unit
 unit: $(STAMP) ## Run the unit tests, no broker

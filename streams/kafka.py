@@ -35,6 +35,8 @@ Config: TypeAlias = dict[str, str | int | float | bool]
 
 METADATA_TIMEOUT_S = 10.0
 METADATA_POLL_S = 0.05
+CREATED_S = 10.0
+"""Seconds within which topics that were created are to be seen."""
 ASK_S = 2.0
 SETTLED = ("STABLE", "EMPTY", "DEAD")
 
@@ -163,7 +165,7 @@ def create_topics(settings: Settings, shards: int) -> int:
 
 def _await_topics(settings: Settings, wanted: Mapping[str, int]) -> int:
     """Wait until the brokers' metadata shows what was created: it follows a little later."""
-    deadline = time.monotonic() + METADATA_TIMEOUT_S
+    deadline = time.monotonic() + CREATED_S
     while True:
         try:
             return check_topics(settings, wanted)

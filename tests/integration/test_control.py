@@ -136,7 +136,7 @@ def test_a_topic_that_is_missing_is_named(bare: Settings, monkeypatch: pytest.Mo
     topics = Topics(bare.namespace)
     with pytest.raises(TopicError, match=rf"topic {topics.session} is missing"):
         check_topics(bare, (topics.session,))
-    monkeypatch.setattr(kafka, "METADATA_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(kafka, "CREATED_S", 0.3)
     with pytest.raises(TopicError, match="is missing"):
         kafka._await_topics(bare, {topics.session: 1})
 
