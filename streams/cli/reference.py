@@ -113,7 +113,7 @@ def _allowed(schema: dict[str, Any]) -> str:
 
 def _command(name: str) -> str:
     command = COMMANDS[name]
-    function = getattr(import_module(f"streams.cli.{command.module}"), name)
+    function = getattr(import_module(f"streams.cli.{command.module}"), name.replace("-", "_"))
     lines = [f"\n## sessiontape {name}\n", f"{command.help}\n", "```sh"]
     lines += [f"sessiontape {example}" for example in command.examples]
     lines += ["```\n"]
