@@ -26,8 +26,8 @@ WORKERS: Mapping[str, str] = {
     "feeder": "python -m streams.feeder",
     "sink": "python -m sinks",
     "sender": "sessiontape ingest, and every producer of your own on the raw topics",
-    "reader": "SessionStream, sessiontape subscribe, quality, gaps, verify, plain consumers",
-    "operator": "who makes the topics and begins, steers and watches runs",
+    "reader": "SessionStream, sessiontape subscribe, plain consumers of the tape",
+    "operator": "all other commands: who makes the topics, begins, steers and watches runs",
 }
 """Who there is, and what is run as it."""
 

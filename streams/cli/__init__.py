@@ -196,6 +196,12 @@ COMMANDS = {
         "Check that all that is needed is here, line by line, and say how to mend the rest.",
         ("doctor",),
     ),
+    "topics": Command(
+        "topics",
+        "The stack",
+        "Make the topics of a namespace on brokers of your own.",
+        ("topics --namespace research --partitions 4 --replication 3",),
+    ),
     "acls": Command(
         "acls",
         "The stack",
