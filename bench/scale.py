@@ -63,8 +63,6 @@ def run(tell: Callable[[str], None]) -> dict[str, Any]:
 def _played(symbols: int, start: str, end: str, partitions: int, coordinators: int) -> Replayed:
     with (
         tempfile.TemporaryDirectory() as folder,
-        stack_for(
-            Path(folder), symbols, partitions=partitions, coordinators=coordinators
-        ) as stack,
+        stack_for(Path(folder), symbols, partitions=partitions, coordinators=coordinators) as stack,
     ):
         return play(stack, symbols, start, end)

@@ -15,7 +15,7 @@ FILE = Path(__file__).parents[1] / "deploy" / "helm" / "examples" / "kafka-users
 CLUSTER, NAMESPACE = "market", "tape"
 HEAD = """\
 # Written by `python -m scripts.kafka_users` from streams/acls.py; change it there.
-# One user a worker, for namespace "tape": Strimzi puts each one's password into a secret of its name.
+# One user a worker, for namespace "tape": Strimzi keeps the password in a secret of that name.
 """
 _TYPES = {"topic": "topic", "group": "group", "transactional_id": "transactionalId"}
 

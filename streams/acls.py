@@ -176,7 +176,9 @@ def principals_of(namespace: str, given: Sequence[str] = ()) -> dict[str, str]:
         is_own = bool(equals) and worker in WORKERS
         name = name if is_own else text
         if not name.removeprefix("User:"):
-            msg = f"--principal {text!r} names nobody: coordinator=User:alice, or User:alice for all"
+            msg = (
+                f"--principal {text!r} names nobody: coordinator=User:alice, or User:alice for all"
+            )
             raise ConfigError(msg)
         name = name if name.startswith("User:") else f"User:{name}"
         if is_own:

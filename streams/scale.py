@@ -47,7 +47,7 @@ class Figure:
     machine: str = MACHINE
 
 
-_BARS = "500 symbols × 10 sessions replayed, CPU of the process by its bars"
+_BARS = "500 symbols x 10 sessions replayed, CPU of the process by its bars"
 _TICKS = "6 million ticks of a Parquet file replayed, CPU of the process by its ticks"
 _LOAD_BARS, _LOAD_TICKS = 1.4, 8.0
 _ON = date(2026, 11, 26)
@@ -57,7 +57,7 @@ FIGURES: Mapping[str, Figure] = {
     "bar.coordinator": Figure(0.69, "µs", _BARS, _LOAD_BARS, _ON),
     "bar.upkeep": Figure(0.45, "µs", f"{_BARS}, 5m and 15m derived", _LOAD_BARS, _ON),
     "bar.tables": Figure(0.49, "µs", _BARS, _LOAD_BARS, _ON),
-    "bar.sink": Figure(1.20, "µs", "500 symbols × 5 sessions into chDB", 2.2, date(2026, 11, 23)),
+    "bar.sink": Figure(1.20, "µs", "500 symbols x 5 sessions into chDB", 2.2, date(2026, 11, 23)),
     "bar.broker": Figure(1.63, "µs", f"{_BARS}, upkeep on, one replica", _LOAD_BARS, _ON),
     "bar.reader": Figure(0.56, "µs", f"{_BARS}, SessionData and digest", _LOAD_BARS, _ON),
     "tick.producer": Figure(1.3, "µs", _TICKS, _LOAD_TICKS, _ON),
@@ -160,7 +160,9 @@ class Load:
                 msg = f"a plan needs {name} of 0 or more, not {getattr(self, name)}"
                 raise ConfigError(msg)
         if not 0 < self.busy <= 1 or self.burst_s <= 0 or not 0 < self.session_s <= DAY_S:
-            msg = "a plan needs busy above 0 up to 1, burst_s above 0, and a session of a day at most"
+            msg = (
+                "a plan needs busy above 0 up to 1, burst_s above 0, and a session of a day at most"
+            )
             raise ConfigError(msg)
 
     @property

@@ -1,4 +1,4 @@
-"""A broker that lets nobody in without TLS and a password, and allows nobody what he was not given."""
+"""A broker that lets nobody in without TLS and a password, and knows what each may do."""
 
 from __future__ import annotations
 

@@ -44,7 +44,13 @@ def acls(
         )
     else:
         rows = [
-            (worker, who, rule.resource, rule.name + "*" * rule.is_prefix, ", ".join(rule.operations))
+            (
+                worker,
+                who,
+                rule.resource,
+                rule.name + "*" * rule.is_prefix,
+                ", ".join(rule.operations),
+            )
             for worker, who, rule in found
         ]
         print_table("", ("worker", "principal", "resource", "name", "operations"), rows)

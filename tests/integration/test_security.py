@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
@@ -48,7 +49,7 @@ def asking(folder: Path) -> Iterator[LocalBroker]:
         yield running
 
 
-def login(folder: Path, user: str) -> dict[str, object]:
+def login(folder: Path, user: str) -> dict[str, Any]:
     return signed_in(folder, user, PASSWORDS[user])
 
 
@@ -146,5 +147,7 @@ def test_brokers_of_another_authority_are_not_trusted(asking: LocalBroker, folde
 def test_who_may_not_see_the_topics_is_told_who_he_is(asking: LocalBroker, folder: Path) -> None:
     servers, given = asking.bootstrap_servers, login(folder, "tables")
     settings = Settings(bootstrap_servers=servers, namespace="nobodys", **given)
-    with pytest.raises(TopicError, match=r"missing or hidden from user 'tables' \(`sessiontape acl"):
+    with pytest.raises(
+        TopicError, match=r"missing or hidden from user 'tables' \(`sessiontape acl"
+    ):
         check_topics(settings, (Topics("nobodys").session,))

@@ -66,7 +66,9 @@ def test_groups_of_other_names_are_read_by_readers_and_seen_by_who_waits_for_the
     rule = Rule("group", "alice.backtest", ("READ",))
     assert [name for name, rules in RULES.items() if rule in rules] == ["reader", "operator"]
     assert Rule("group", "alice.backtest", ("DESCRIBE",)) in RULES["coordinator"]
-    assert all(rule.name != "alice.backtest" for rules in rules_of("desk").values() for rule in rules)
+    assert all(
+        rule.name != "alice.backtest" for rules in rules_of("desk").values() for rule in rules
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,9 @@ def test_a_principal_without_a_name_is_none(given: str) -> None:
 
 
 def test_the_command_prints_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert acls(principal=["reader=alice"], group=["alice.backtest"], namespace="desk", json=True) == 0
+    assert (
+        acls(principal=["reader=alice"], group=["alice.backtest"], namespace="desk", json=True) == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert len(found) == sum(map(len, RULES.values()))
     assert {

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,7 @@ loads = st.builds(
 
 def numbers(found: Plan) -> dict[str, float]:
     """Return all that a plan counts, but for how it divides the load."""
-    groups = {
+    groups: dict[str, dict[str, Any]] = {
         "workers": found.workers,
         "cores": found.cores,
         "network": found.network_mb_s,

@@ -27,7 +27,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $kafka := .root.Values.kafka -}}
 {{- $user := .user | default dict -}}
 - name: SESSIONTAPE_BOOTSTRAP_SERVERS
-  value: {{ $kafka.bootstrapServers | quote }}
+  value: {{ required "kafka.bootstrapServers: host:port of the brokers, with commas between" $kafka.bootstrapServers | quote }}
 - name: SESSIONTAPE_NAMESPACE
   value: {{ .root.Values.namespace | default .root.Release.Name | quote }}
 - name: SESSIONTAPE_PARTITIONS
