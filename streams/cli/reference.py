@@ -150,7 +150,7 @@ def _default(parameter: inspect.Parameter) -> str:
         return "" if parameter.kind is inspect.Parameter.VAR_POSITIONAL else "required"
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "" if value is None else f"`{value}`"
+    return "" if value in (None, ()) else f"`{value}`"
 
 
 def _parameters(function: Any) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,12 @@ def test_the_schemas_would_say_if_it_were_wrong() -> None:
 
 def test_helm_finds_nothing_to_say_against_it() -> None:
     assert helm_python.lint(str(CHART))["errors"] == []
+
+
+def test_the_image_is_of_the_same_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
+    project = tomllib.loads((HELM.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    assert chart["appVersion"] == project["version"]
 
 
 def test_all_workers_are_there_by_their_modules_which_are_there_too() -> None:
