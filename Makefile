@@ -13,7 +13,7 @@ COVERAGE_MIN := 95
 PURE := $(wildcard $(addprefix streams/,$(addsuffix .py,merge digest finals certificate frames mixed pile kinds buffer plan \
     arrival inbox tape shard session live pace watermark \
     sessions release opening joiner ledger ledgers coverage gaps minute_bars derived derived_session derived_frames \
-    deriver days history latest conditions tick_bars rerun feeds/dispatch feeds/script feeds/rehearsal sources/rehearsal)))
+    deriver acls scale days history latest conditions tick_bars rerun feeds/dispatch feeds/script feeds/rehearsal sources/rehearsal)))
 # Files of integration and fault tests at once, each with brokers and workers of its own: they wait about half of the time.
 STACKS ?= 2
 # More arguments for pytest, e.g. make unit ARGS='-k merge -x'

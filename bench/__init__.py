@@ -28,6 +28,7 @@ MEASUREMENTS: Mapping[str, str] = {
     "controls": "how soon a run pauses, beside a message there and back",
     "live": "live latency: from the last report of a slice to the slice in SessionData",
     "session_data": "what a strategy's reads of SessionData cost",
+    "scale": "1, 2 and 4 partitions with 1 and 2 coordinators; 11,000 symbols on one machine",
     "built": "ticks to bars of minutes, 50 symbols x 20,000 ticks",
     "merge": "blocks of a session to ordered rows, in numpy and by a heap",
 }

@@ -119,6 +119,8 @@ def stack_for(
     upkeep: bool = True,
     delay_ms: int = 0,
     historical: str = "",
+    partitions: int = 1,
+    coordinators: int = 1,
 ) -> Iterator[Stack]:
     """Give a stack with cold topics and a producer of the synthetic market.
 
@@ -135,6 +137,8 @@ def stack_for(
     historical
         Lengths of the bars of trailing sessions that are loaded: five sessions more to be loaded
         while the first ones play.
+    partitions, coordinators
+        Shards, and processes that share them.
     """
     settings = load().but(
         data_dir=folder,
@@ -143,7 +147,14 @@ def stack_for(
         historical_intervals=historical,
     )
     source = SOURCE.format(symbols=symbols) + (f",delay_ms={delay_ms}" if delay_ms else "")
-    with Stack(settings, sink=sink, upkeep=upkeep, source=source) as stack:
+    with Stack(
+        settings,
+        sink=sink,
+        upkeep=upkeep,
+        source=source,
+        partitions=partitions,
+        coordinators=coordinators,
+    ) as stack:
         yield stack
 
 

@@ -35,10 +35,12 @@ Config: TypeAlias = dict[str, str | int | float | bool]
 
 METADATA_TIMEOUT_S = 10.0
 METADATA_POLL_S = 0.05
+METADATA_STEP_S = 1.0
 CREATED_S = 10.0
 """Seconds within which topics that were created are to be seen."""
 ASK_S = 2.0
 SETTLED = ("STABLE", "EMPTY", "DEAD")
+_REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 
 
 class MissingTopicError(TopicError):
@@ -188,9 +190,12 @@ def check_topics(settings: Settings, wanted: Mapping[str, int] | Iterable[str]) 
     topics = Topics(settings.namespace)
     found = topics_there(settings)
     counts = dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(wanted, 0)
+    user = settings.sasl_username if settings.security_protocol.startswith("SASL") else ""
     for name, count in counts.items():
         if name not in found:
-            msg = f"topic {name} is missing: create the namespace with `sessiontape up`"
+            # Of what a user may not see, brokers say nothing.
+            hidden = f" or hidden from user {user!r} (`sessiontape acls`)" if user else ""
+            msg = f"topic {name} is missing{hidden}: create the namespace with `sessiontape up`"
             raise MissingTopicError(msg)
         has = len(found[name].partitions)
         if count and has != count:
@@ -208,14 +213,45 @@ def topics_there(settings: Settings) -> dict[str, TopicMetadata]:
     Raises
     ------
     BrokerError
-        The brokers can't be reached.
+        The brokers can't be reached, or don't let us in.
     """
-    try:
-        with admin(settings) as client:
-            return client.list_topics(timeout=METADATA_TIMEOUT_S).topics
-    except KafkaException as exc:
-        msg = f"no broker answers at {settings.bootstrap_servers}: {exc.args[0].str()}"
-        raise BrokerError(msg) from exc
+    refused: list[KafkaError] = []
+
+    def told(error: KafkaError) -> None:
+        if error.code() in _REFUSED:
+            refused.append(error)
+
+    config: dict[str, Any] = client_config(settings) | {"error_cb": told}
+    deadline_s = time.monotonic() + METADATA_TIMEOUT_S
+    with AdminClient(config) as client:
+        while True:
+            try:
+                # In short steps: that we are refused is told beside the call, which would wait on.
+                return client.list_topics(timeout=METADATA_STEP_S).topics
+            except KafkaException as exc:
+                client.poll(0)
+                if refused:
+                    raise BrokerError(_refusal(settings, refused[0])) from exc
+                if time.monotonic() > deadline_s:
+                    where = settings.bootstrap_servers
+                    msg = f"no broker answers at {where}: {exc.args[0].str()}"
+                    raise BrokerError(msg) from exc
+
+
+def _refusal(settings: Settings, error: KafkaError) -> str:
+    """Return the sentence for brokers that don't let us in, or that we don't trust."""
+    where = settings.bootstrap_servers
+    if error.code() == KafkaError._AUTHENTICATION and settings.security_protocol != "SSL":
+        return (
+            f"the brokers at {where} do not let user {settings.sasl_username!r} in: set "
+            "SESSIONTAPE_SASL_USERNAME, SESSIONTAPE_SASL_PASSWORD and SESSIONTAPE_SASL_MECHANISM "
+            f"({settings.sasl_mechanism}) to what they know"
+        )
+    said = error.str().rpartition(": ")[2].partition(" (")[0]
+    return (
+        f"no TLS with the brokers at {where} ({said}): look at SESSIONTAPE_SSL_CA_LOCATION, and "
+        "at SESSIONTAPE_SSL_CERTIFICATE_LOCATION where they want one"
+    )
 
 
 def first_offset(
@@ -231,7 +267,7 @@ def first_offset(
         The partition can't be read.
     """
     config = consumer_config(
-        settings, f"{settings.namespace}.{uuid.uuid4().hex}", enable_partition_eof=True
+        settings, f"{settings.namespace}.reader-{uuid.uuid4().hex}", enable_partition_eof=True
     )
     consumer = Consumer(config)
     try:

@@ -41,6 +41,11 @@ class Topics:
     namespace: str
 
     @property
+    def prefix(self) -> str:
+        """How the names of all topics and groups begin."""
+        return f"{self.namespace}."
+
+    @property
     def raw_bars(self) -> str:
         """Bars as sources send them."""
         return f"{self.namespace}.raw.bars"

@@ -123,8 +123,10 @@ class Tape:
 
     # Workers.
 
-    def worker(self, name: str, *argv: str, is_supervised: bool = False) -> Worker:
-        """Start a worker."""
+    def worker(
+        self, name: str, *argv: str, is_supervised: bool = False, **settings: object
+    ) -> Worker:
+        """Start a worker, with settings that are its alone."""
         values = {
             "bootstrap_servers": self.settings.bootstrap_servers,
             "namespace": self.settings.namespace,
@@ -137,6 +139,7 @@ class Tape:
             "source_timeout_s": self.settings.source_timeout_s,
             "calendar": self.settings.calendar,
             "hours": self.settings.hours,
+            **settings,
         }
         made = Worker(
             name,

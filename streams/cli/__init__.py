@@ -196,6 +196,30 @@ COMMANDS = {
         "Check that all that is needed is here, line by line, and say how to mend the rest.",
         ("doctor",),
     ),
+    "topics": Command(
+        "topics",
+        "The stack",
+        "Make the topics of a namespace on brokers of your own.",
+        ("topics --namespace research --partitions 4 --replication 3",),
+    ),
+    "acls": Command(
+        "acls",
+        "The stack",
+        "Show what each worker needs to be allowed at brokers that ask.",
+        (
+            "acls --namespace research",
+            "acls --principal User:tape --principal reader=User:alice --json",
+        ),
+    ),
+    "scale-plan": Command(
+        "scale_plan",
+        "Checks",
+        "Say what a market takes: partitions, workers, brokers, network, disk.",
+        (
+            "scale-plan --symbols 11000 --interval 1m --ticks-per-s 2e6",
+            "scale-plan --symbols 500 --sessions 250 --json",
+        ),
+    ),
     "verify": Command(
         "verify",
         "Checks",
@@ -232,7 +256,7 @@ def _app() -> App:
     for name, command in COMMANDS.items():
         # By name: a command's module is imported when it runs.
         made.command(
-            f"streams.cli.{command.module}:{name}",
+            f"streams.cli.{command.module}:{name.replace('-', '_')}",
             name=name,
             group=groups[command.group],
             help=command.help,

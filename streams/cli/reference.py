@@ -113,7 +113,7 @@ def _allowed(schema: dict[str, Any]) -> str:
 
 def _command(name: str) -> str:
     command = COMMANDS[name]
-    function = getattr(import_module(f"streams.cli.{command.module}"), name)
+    function = getattr(import_module(f"streams.cli.{command.module}"), name.replace("-", "_"))
     lines = [f"\n## sessiontape {name}\n", f"{command.help}\n", "```sh"]
     lines += [f"sessiontape {example}" for example in command.examples]
     lines += ["```\n"]
@@ -150,7 +150,7 @@ def _default(parameter: inspect.Parameter) -> str:
         return "" if parameter.kind is inspect.Parameter.VAR_POSITIONAL else "required"
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "" if value is None else f"`{value}`"
+    return "" if value in (None, ()) else f"`{value}`"
 
 
 def _parameters(function: Any) -> dict[str, str]:

@@ -52,6 +52,8 @@ class LocalBroker:
     use_aot
         Whether it runs on the JVM's AOT cache beside the jars, which `start` makes if it is not
         there (some 20 s, once a user): it is up sooner then and takes less of the processor.
+    guard
+        What it asks of its clients.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class LocalBroker:
         min_free_mb: int = MIN_FREE_MB,
         *,
         use_aot: bool = True,
+        guard: kafka.Guard = kafka.OPEN,
     ) -> None:
         self.data_dir = data_dir.expanduser().absolute()
         self.heap_mb = heap_mb
@@ -70,6 +73,7 @@ class LocalBroker:
         self._cache_dir = cache_dir
         self._min_free_mb = min_free_mb
         self._use_aot = use_aot
+        self._guard = guard
         self._recording: Path | None = None
         self._ports: dict[str, int] = {}
         self._process: psutil.Process | None = None
@@ -256,7 +260,7 @@ class LocalBroker:
 
     def _configure(self, java: Path, classpath: list[Path], cache: Path | None) -> list[str]:
         """Write the configuration and return the command that every JVM call begins with."""
-        text = kafka.properties(self.data_dir, self._ports)
+        text = kafka.properties(self.data_dir, self._ports, self._guard)
         self._config_path.write_text(text, encoding="utf-8")
         command = kafka.command(java, classpath, self.heap_mb, self.data_dir)
         return command + aot.flags(cache) if cache is not None else command
@@ -293,6 +297,7 @@ class LocalBroker:
                 f"--config={self._config_path}",
                 # With "=", for an id may begin with a dash.
                 f"--cluster-id={cluster}",
+                *self._guard.format,
             ],
             output,
         )
@@ -342,6 +347,7 @@ class LocalBroker:
             "bootstrap.servers": self.bootstrap_servers,
             "reconnect.backoff.ms": 20,
             "reconnect.backoff.max.ms": 50,
+            **self._guard.client,
         }
         try:
             with AdminClient(config, logger=silent) as client:

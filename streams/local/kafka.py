@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = [
@@ -11,6 +13,7 @@ __all__ = [
     "JVM_FLAGS",
     "PORT_TAKEN",
     "VERSION",
+    "Guard",
     "command",
     "diagnose",
     "properties",
@@ -37,7 +40,6 @@ _SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
     # A topic that nobody created is a mistake, not a topic with one partition.
     "auto.create.topics.enable": "false",
     # A replay of 2013 must not expire by the time of its bars; and what expires is ours to say.
@@ -81,9 +83,36 @@ _REASONS = {
     "Could not reserve enough space": "too little memory is free on this machine for its heap",
 }
 _LOG_TAIL = 200_000
+PLAIN = "PLAINTEXT"
 
 
-def properties(data_dir: Path, ports: dict[str, int]) -> str:
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What a broker asks of its clients; by default nothing.
+
+    Attributes
+    ----------
+    protocol
+        Security protocol of the clients' listener, which the broker speaks to itself too.
+    properties
+        Settings of the broker on top of ours: its certificate, its authorizer.
+    format
+        Arguments of the storage tool when the folder is made, such as ``--add-scram=…``.
+    client
+        Properties of confluent-kafka with which a client is let in.
+    """
+
+    protocol: str = PLAIN
+    properties: Mapping[str, str] = field(default_factory=dict)
+    format: tuple[str, ...] = ()
+    client: Mapping[str, str] = field(default_factory=dict)
+
+
+OPEN = Guard()
+"""Who is on this machine is let in."""
+
+
+def properties(data_dir: Path, ports: dict[str, int], guard: Guard = OPEN) -> str:
     """Return the text of server.properties.
 
     Parameters
@@ -92,14 +121,20 @@ def properties(data_dir: Path, ports: dict[str, int]) -> str:
         Folder of the broker; its messages go into ``data`` there.
     ports
         Ports at `HOST`: ``client`` and ``controller``.
+    guard
+        What is asked of clients.
     """
     client, controller = (f"{HOST}:{ports[name]}" for name in ("client", "controller"))
+    protocol = guard.protocol
     settings = _SETTINGS | {
-        "listeners": f"PLAINTEXT://{client},CONTROLLER://{controller}",
-        "advertised.listeners": f"PLAINTEXT://{client}",
+        "listeners": f"{protocol}://{client},CONTROLLER://{controller}",
+        "advertised.listeners": f"{protocol}://{client}",
+        "listener.security.protocol.map": f"CONTROLLER:{PLAIN},{protocol}:{protocol}",
+        "security.inter.broker.protocol": protocol,
         "controller.quorum.voters": f"1@{controller}",
         # A backslash escapes in a Java properties file.
         "log.dirs": str(data_dir / "data").replace("\\", "\\\\"),
+        **guard.properties,
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import bench
-from bench import built, end_to_end, minutes, prefetch, upkeep
+from bench import built, end_to_end, minutes, prefetch, scale, upkeep
 from bench.machine import machine
 from bench.merge import run as merge
 from bench.replay import Replayed, Watch
@@ -253,3 +253,25 @@ def test_prefetch_is_held_against_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found["rolls"], found["hit_rate"], found["ratio_off_to_on_200ms"]) == (10, 0.9, 2.0)
     assert found["transition_ms"] == {"p50": 10.0, "p99": 19.1, "max": 20.0}
     assert found["memory_mb_by_session"] == {"tenth": 109, "last": 111}
+
+
+def test_cases_of_scale_are_held_against_one_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {(1, 1): 2.0, (2, 1): 4.0, (4, 1): 2.0, (1, 2): 2.0, (2, 2): 1.0, (4, 2): 8.0}
+    played: list[int] = []
+
+    def play(symbols: int, start: str, end: str, partitions: int, coordinators: int) -> Replayed:
+        played.append(symbols)
+        return replayed(seconds[partitions, coordinators], [])
+
+    monkeypatch.setattr(scale, "_played", play)
+    monkeypatch.setattr(scale, "expected_digest", lambda *_: "d")
+    found = scale.run(lambda _: None)
+    ratios = {name: case["ratio_to_1x1"] for name, case in found.items()}
+    assert ratios == {
+        "1x1": 1.0, "2x1": 0.5, "4x1": 1.0, "1x2": 1.0, "2x2": 2.0, "4x2": 0.25, "market": 1.0,
+    }  # fmt: skip
+    assert found["2x2"]["bars_per_s"] == 1000
+    assert played == [scale.SYMBOLS] * 6 + [scale.MARKET]
+    monkeypatch.setattr(scale, "expected_digest", lambda *_: "e")
+    with pytest.raises(RuntimeError, match="the digest is d, the source gives e"):
+        scale.run(lambda _: None)
