@@ -36,11 +36,11 @@ Config: TypeAlias = dict[str, str | int | float | bool]
 
 METADATA_TIMEOUT_S = 10.0
 METADATA_POLL_S = 0.05
-AWAY_POLL_S = 0.5
+METADATA_STEP_S = 1.0
 ASK_S = 2.0
 SETTLED = ("STABLE", "EMPTY", "DEAD")
-METADATA_STEP_S = 1.0
 _REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
+AWAY_POLL_S = 0.5
 
 
 class MissingTopicError(TopicError):
