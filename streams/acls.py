@@ -73,16 +73,13 @@ def rules_of(namespace: str, groups: Sequence[str] = ()) -> dict[str, tuple[Rule
         Groups of readers whose names don't begin with ``<namespace>.reader-``.
     """
     topics = Topics(namespace)
-    raw = (*topics.raw,)
-    session, requests, control = topics.session, topics.requests, topics.control
+    raw, session = topics.raw, topics.session
+    requests, control = topics.requests, topics.control
     derived = topics.derived("")
     named = tuple(_group(name, "READ") for name in groups)
-    # librdkafka asks for a group's coordinator even where nothing is committed; and who deletes
-    # looks first how far the readers are.
-    seen = (
-        _group(topics.prefix, "DESCRIBE", is_prefix=True),
-        *(_group(name, "DESCRIBE") for name in groups),
-    )
+    # librdkafka asks for a group's coordinator even where nothing is committed; and the coordinator
+    # and the upkeep delete what all readers have passed.
+    seen = _group(topics.prefix, "DESCRIBE", is_prefix=True)
     return {
         "coordinator": (
             *(_topic(name, "READ", "DELETE") for name in raw),
@@ -91,14 +88,15 @@ def rules_of(namespace: str, groups: Sequence[str] = ()) -> dict[str, tuple[Rule
             _topic(requests, "WRITE"),
             _topic(topics.rejected, "WRITE"),
             _group(topics.coordinator, "READ"),
-            *seen,
+            seen,
+            *(_group(name, "DESCRIBE") for name in groups),
             _writer(session),
         ),
         "tables": (
             _topic(session, "READ"),
             *(_topic(topics.changelog(name), "READ", "WRITE") for name in ("symbols", "shards")),
             _group(topics.tables, "READ"),
-            *seen,
+            seen,
         ),
         "upkeep": (
             _topic(session, "READ"),
@@ -110,7 +108,7 @@ def rules_of(namespace: str, groups: Sequence[str] = ()) -> dict[str, tuple[Rule
             _topic(topics.history, "READ", "WRITE", "DELETE"),
             _topic(topics.rejected, "WRITE"),
             _group(topics.upkeep, "READ"),
-            *seen,
+            seen,
             _writer(topics.upkeep),
             _writer(topics.history),
         ),
@@ -125,14 +123,14 @@ def rules_of(namespace: str, groups: Sequence[str] = ()) -> dict[str, tuple[Rule
             _topic(control, "READ"),
             *(_topic(name, "WRITE") for name in (*raw, requests)),
             _topic(session, "DESCRIBE"),
-            *seen,
+            seen,
         ),
         "sink": (
             _topic(session, "READ"),
             _topic(derived, "READ", is_prefix=True),
             _topic(topics.history, "READ"),
             _group(topics.sink, "READ"),
-            *seen,
+            seen,
         ),
         "sender": (
             *(_topic(name, "WRITE") for name in (*raw, topics.rejected)),

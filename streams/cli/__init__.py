@@ -190,17 +190,17 @@ COMMANDS = {
         "Show broker and workers, and where the tape of a namespace stands.",
         ("status", "status --namespace research --json"),
     ),
+    "topics": Command(
+        "topics",
+        "The stack",
+        "Make the topics of a namespace, for workers that are started by themselves.",
+        ("topics --wait 60", "topics --namespace research --partitions 4 --json"),
+    ),
     "doctor": Command(
         "doctor",
         "The stack",
         "Check that all that is needed is here, line by line, and say how to mend the rest.",
         ("doctor",),
-    ),
-    "topics": Command(
-        "topics",
-        "The stack",
-        "Make the topics of a namespace on brokers of your own.",
-        ("topics --namespace research --partitions 4 --replication 3",),
     ),
     "acls": Command(
         "acls",

@@ -16,6 +16,7 @@ import yaml
 
 from scripts import kafka_users
 from streams.acls import rules_of
+from streams.cli import COMMANDS
 from streams.settings import PREFIX, Settings
 
 HELM = Path(__file__).parents[3] / "deploy" / "helm"
@@ -147,6 +148,16 @@ def test_every_variable_is_a_setting(case: str) -> None:
         ours = {name for name in env_of(pod) if name.startswith(PREFIX)}
         assert ours <= known
         assert f"{PREFIX}BOOTSTRAP_SERVERS" in ours
+
+
+def test_topics_are_made_before_by_a_command_that_there_is() -> None:
+    (job,) = of_kind(rendered(FULL), "Job").values()
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    program, command, *options = container["command"]
+    assert program == "sessiontape"
+    assert command in COMMANDS
+    assert options == ["--wait", "120", "--partitions", "4"]
+    assert env_of(job["spec"]["template"]["spec"])["SESSIONTAPE_SASL_USERNAME"] == "tape-operator"
 
 
 def test_the_settings_are_those_that_were_meant() -> None:

@@ -1,4 +1,4 @@
-"""``topics``: who is asked for how many topics, and what is printed."""
+"""``topics``: what is asked of the brokers, and what is printed."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from streams.settings import Settings
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
-    """What topics were to be made of: namespace, replicas, partitions."""
-    found: list[tuple[str, int, int]] = []
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, float]]:
+    """What topics were to be made of: namespace, partitions, patience."""
+    found: list[tuple[str, int, float]] = []
 
-    def create(settings: Settings, shards: int) -> int:
-        found.append((settings.namespace, settings.replication, shards))
-        return shards
+    def ensure(settings: Settings, shards: int, wait_s: float) -> int:
+        found.append((settings.namespace, shards, wait_s))
+        return shards or 2
 
-    monkeypatch.setattr("streams.kafka.create_topics", create)
+    monkeypatch.setenv("SESSIONTAPE_BOOTSTRAP_SERVERS", "localhost:1")
+    monkeypatch.setattr("streams.local.running.connected", lambda settings: settings)
+    monkeypatch.setattr("streams.kafka.ensure_topics", ensure)
     return found
 
 
-def test_it_makes_what_is_named(
-    asked: list[tuple[str, int, int]], capsys: pytest.CaptureFixture[str]
+def test_they_are_made_as_was_said(
+    asked: list[tuple[str, int, float]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert topics(namespace="desk", partitions=4, replication=3) == 0
-    assert asked == [("desk", 3, 4)]
-    assert capsys.readouterr().out == "namespace desk has its topics, 4 partitions each\n"
+    assert topics(namespace="desk", partitions=4, wait=60.0) == 0
+    assert asked == [("desk", 4, 60.0)]
+    assert capsys.readouterr().out == "namespace desk has its topics, 4 shard(s)\n"
 
 
-def test_else_what_is_set(
-    asked: list[tuple[str, int, int]],
-    capsys: pytest.CaptureFixture[str],
+def test_else_as_they_are(
+    asked: list[tuple[str, int, float]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert topics(json=True) == 0
-    ((namespace, replicas, shards),) = asked
-    assert (replicas, shards) == (1, 1)
-    assert json.loads(capsys.readouterr().out) == {"namespace": namespace, "partitions": 1}
+    assert topics(namespace="desk", json=True) == 0
+    assert asked == [("desk", 0, 0.0)]
+    assert json.loads(capsys.readouterr().out) == {"namespace": "desk", "partitions": 2}
