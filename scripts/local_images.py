@@ -8,7 +8,6 @@ a hash of what it was built of as a label; what has not changed is not built aga
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -106,8 +105,7 @@ def _ensure_wheels() -> None:
 def _ensure_kafka(base: str) -> None:
     recipe = IMAGES_DIR / "local" / "kafka"
     java_home = jars.java().parent.parent
-    parts = [base, jars.LOCK, java_home / "release", *sorted(recipe.iterdir())]
-    wanted = _hash(parts)
+    wanted = _hash([base, jars.LOCK, java_home / "release", *sorted(recipe.iterdir())])
     if _built_of(KAFKA) == wanted:
         return
     _say(f"making {KAFKA}")
@@ -163,14 +161,10 @@ def _docker_build(
 
 def _built_of(image: str) -> str:
     """Return the label of an image; empty where there is none."""
-    done = subprocess.run(  # noqa: S603
-        ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", image],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    labels = json.loads(done.stdout) if done.returncode == 0 else None
-    return str((labels or {}).get(LABEL, ""))
+    shown = f'{{{{index .Config.Labels "{LABEL}"}}}}'
+    command = ["docker", "image", "inspect", "--format", shown, image]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _hash(parts: Iterable[str | Path]) -> str:
@@ -189,7 +183,7 @@ def _as_root() -> list[str]:
 
 
 def _run(command: Sequence[str], **environment: str) -> str:
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         command,
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,

@@ -21,6 +21,7 @@ __all__ = [
     "check_topics",
     "consumer_config",
     "create_topics",
+    "ensure_topics",
     "first_offset",
     "members_of",
     "producer_config",
@@ -35,6 +36,7 @@ Config: TypeAlias = dict[str, str | int | float | bool]
 
 METADATA_TIMEOUT_S = 10.0
 METADATA_POLL_S = 0.05
+AWAY_POLL_S = 0.5
 ASK_S = 2.0
 SETTLED = ("STABLE", "EMPTY", "DEAD")
 
@@ -159,6 +161,41 @@ def create_topics(settings: Settings, shards: int) -> int:
                     msg = f"topic {name} can't be created: {exc.args[0].str()}"
                     raise BrokerError(msg) from exc
     return _await_topics(settings, {name: n for name, (n, _) in wanted.items()})
+
+
+def ensure_topics(settings: Settings, shards: int = 0, wait_s: float = 0.0) -> int:
+    """Create what is missing of a namespace's topics; return their number of shards.
+
+    Parameters
+    ----------
+    settings
+        Brokers and namespace.
+    shards
+        Wanted; 0 takes those that it has, or those of the settings.
+    wait_s
+        Seconds that the brokers may take to be there, all that the replicas need.
+
+    Raises
+    ------
+    TopicError
+        They exist with numbers of partitions that differ from each other or from ``shards``.
+    BrokerError
+        The brokers can't be reached.
+    """
+    deadline_s = time.monotonic() + wait_s
+    while True:
+        try:
+            wanted = shards
+            if not wanted:
+                try:
+                    wanted = check_topics(settings, (Topics(settings.namespace).session,))
+                except TopicError:
+                    wanted = settings.partitions
+            return create_topics(settings, wanted)
+        except BrokerError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(AWAY_POLL_S)
 
 
 def _await_topics(settings: Settings, wanted: Mapping[str, int]) -> int:

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs into /opt/sessiontape, for the build stage of the Dockerfile: first what the project
-# depends on, then the project itself. The target has no pip; where the base image has none either,
-# the one among the wheels is run as it is.
+# For the build stages of the Dockerfile: installs what the project depends on into /opt/sessiontape,
+# a venv, and the project itself into /opt/project, which is laid over it. Neither has pip; where
+# the base image has none either, the one among the wheels is run as it is.
 set -eu
 target=/opt/sessiontape
 
@@ -25,7 +25,8 @@ dependencies)
     python3 -m compileall -q -j 0 "$target/lib" || true  # some libraries hold templates of code
     ;;
 project)
-    pip --python "$target/bin/python" install --no-cache-dir --no-deps --quiet .
+    pip --python "$target/bin/python" install --no-cache-dir --no-deps --quiet \
+        --prefix /opt/project .
     ;;
 *)
     echo "usage: install.sh dependencies|project" >&2

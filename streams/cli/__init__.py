@@ -190,6 +190,12 @@ COMMANDS = {
         "Show broker and workers, and where the tape of a namespace stands.",
         ("status", "status --namespace research --json"),
     ),
+    "topics": Command(
+        "topics",
+        "The stack",
+        "Make the topics of a namespace, for workers that are started by themselves.",
+        ("topics --wait 60", "topics --namespace research --partitions 4 --json"),
+    ),
     "doctor": Command(
         "doctor",
         "The stack",

@@ -12,8 +12,8 @@ from typing import Self
 import psutil
 
 from sinks.owner import owner_of
-from streams.errors import SessiontapeError, TopicError
-from streams.kafka import admin, check_topics, create_topics, members_of
+from streams.errors import SessiontapeError
+from streams.kafka import admin, ensure_topics, members_of, settled_members, topics_there
 from streams.local.broker import LocalBroker
 from streams.local.process import ProcessRecord
 from streams.local.running import broker_folder
@@ -22,12 +22,14 @@ from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
 from streams.settings import Settings
 from streams.topics import Topics
 
-__all__ = ["Stack", "feeder_spec", "producer_spec", "readers_of"]
+__all__ = ["Stack", "feeder_spec", "producer_spec", "readers_of", "workers_elsewhere"]
 
 READY_S = 60.0
 """Seconds within which all workers have to have taken up their work."""
 READY_POLL_S = 0.02
 BROKER_POLL_S = 0.1
+_READERS = ("sink", "tables", "upkeep")
+"""Workers that read the session topic."""
 
 Tell = Callable[[str], None]
 
@@ -225,12 +227,7 @@ class Stack:
 
     def _topics(self) -> int:
         shards = self._wanted(self.settings) if callable(self._wanted) else self.partitions
-        if not shards:
-            try:
-                shards = check_topics(self.settings, (Topics(self.settings.namespace).session,))
-            except TopicError:
-                shards = self.settings.partitions
-        return create_topics(self.settings, shards)
+        return ensure_topics(self.settings, shards)
 
     def _await_ready(self) -> None:
         deadline_s = time.monotonic() + READY_S
@@ -309,8 +306,26 @@ class Stack:
 def readers_of(settings: Settings, workers: Sequence[str]) -> tuple[str, ...]:
     """Return the groups of those workers that read the session topic."""
     topics = Topics(settings.namespace)
-    groups = {"sink": topics.sink, "tables": topics.tables, "upkeep": topics.upkeep}
-    return tuple(group for name, group in groups.items() if name in workers)
+    return tuple(_group_of(topics, name) for name in _READERS if name in workers)
+
+
+def workers_elsewhere(settings: Settings) -> dict[str, int]:
+    """Return how many workers of each kind there are at the brokers, by their groups.
+
+    Where nobody made the namespace nobody is asked, and there are none.
+
+    Raises
+    ------
+    BrokerError
+        The brokers can't be reached, or the groups go on changing.
+    """
+    topics = Topics(settings.namespace)
+    if not settings.bootstrap_servers or topics.session not in topics_there(settings):
+        return {}
+    kinds = {_group_of(topics, kind): kind for kind in ("coordinator", *_READERS, "producer")}
+    with admin(settings) as client:
+        found = settled_members(client, set(kinds), READY_S)
+    return {kinds[group]: count for group, count in found.items() if count}
 
 
 def producer_spec(source: str, fallbacks: Sequence[str] = (), withhold: str = "") -> WorkerSpec:
@@ -357,15 +372,20 @@ def _specs(
 
 def _group(settings: Settings, spec: WorkerSpec) -> str:
     """Return the consumer group whose members show that a worker is up; empty where none does."""
-    topics = Topics(settings.namespace)
     kind = spec.name.partition("-")[0]
-    groups = {
+    is_seen = kind in ("coordinator", "upkeep", "tables", "producer")
+    return _group_of(Topics(settings.namespace), kind) if is_seen else ""
+
+
+def _group_of(topics: Topics, kind: str) -> str:
+    """Return the consumer group of a kind of worker."""
+    return {
         "coordinator": topics.coordinator,
-        "upkeep": topics.upkeep,
-        "tables": topics.tables,
         "producer": topics.producer,
-    }
-    return groups.get(kind, "")
+        "sink": topics.sink,
+        "tables": topics.tables,
+        "upkeep": topics.upkeep,
+    }[kind]
 
 
 def _process(pid: int) -> psutil.Process | None:

@@ -50,7 +50,7 @@ def main() -> None:
     cluster = os.environ.get("CLUSTER_ID", CLUSTER)
     formatting = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
     arguments = [f"--config={CONFIG}", f"--cluster-id={cluster}"]
-    done = subprocess.run([*java, *formatting, *arguments], check=False)  # noqa: S603
+    done = subprocess.run([*java, *formatting, *arguments], check=False)
     if done.returncode != 0:
         sys.exit(done.returncode)
     os.execv(java[0], [*java, "kafka.Kafka", str(CONFIG)])  # noqa: S606
