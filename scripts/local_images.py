@@ -125,7 +125,7 @@ def _ensure_kafka(base: str) -> None:
 
 def _ensure_workers(base: str) -> None:
     packages = [path for name in ("streams", "schemas", "sinks", "bench") for path in _files(name)]
-    recipe = [IMAGES_DIR / name for name in ("Dockerfile", "install.sh", "health.py")]
+    recipe = [IMAGES_DIR / name for name in ("Dockerfile", "install.sh", "first.py", "health.py")]
     wanted = _hash([base, LOCK, ROOT / "pyproject.toml", *recipe, *packages])
     if _built_of(WORKERS) == wanted:
         return

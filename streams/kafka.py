@@ -16,6 +16,7 @@ from streams.settings import Settings
 from streams.topics import PARTITIONER, Topics
 
 __all__ = [
+    "ASK_S",
     "Config",
     "admin",
     "check_topics",

@@ -138,16 +138,17 @@ class Tape:
             "calendar": self.settings.calendar,
             "hours": self.settings.hours,
         }
-        made = Worker(
-            name,
-            argv,
-            environment(values),
-            self._folder / f"{name}.log",
-            is_supervised,
-        )
+        made = self._made(name, argv, values, is_supervised=is_supervised)
         self.workers.append(made)
         made.start()
         return made
+
+    def _made(
+        self, name: str, argv: Sequence[str], values: Mapping[str, object], *, is_supervised: bool
+    ) -> Worker:
+        """Return a worker that is not started; ``values`` are settings by name."""
+        log = self._folder / f"{name}.log"
+        return Worker(name, argv, environment(values), log, is_supervised)
 
     def coordinator(self, name: str = "coordinator", **how: bool) -> Worker:
         return self.worker(name, "streams.coordinator", **how)

@@ -13,7 +13,7 @@ import psutil
 
 from sinks.owner import owner_of
 from streams.errors import SessiontapeError
-from streams.kafka import admin, ensure_topics, members_of, settled_members, topics_there
+from streams.kafka import ASK_S, admin, ensure_topics, members_of, settled_members, topics_there
 from streams.local.broker import LocalBroker
 from streams.local.process import ProcessRecord
 from streams.local.running import broker_folder
@@ -324,7 +324,11 @@ def workers_elsewhere(settings: Settings) -> dict[str, int]:
         return {}
     kinds = {_group_of(topics, kind): kind for kind in ("coordinator", *_READERS, "producer")}
     with admin(settings) as client:
-        found = settled_members(client, set(kinds), READY_S)
+        listed = client.list_consumer_groups(request_timeout=ASK_S).result(2 * ASK_S).valid or []
+        # Of a group that there is not a broker may say nothing for a minute, and librdkafka 2.16
+        # aborts the process when the client is closed meanwhile.
+        there = {group.group_id for group in listed}
+        found = settled_members(client, there & set(kinds), READY_S)
     return {kinds[group]: count for group, count in found.items() if count}
 
 
