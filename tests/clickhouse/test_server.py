@@ -1,4 +1,4 @@
-"""The store on a ClickHouse server holds what chDB does. Pulls the official image: no part of CI."""
+"""A ClickHouse server stores what chDB does. Pulls the official image: no part of CI."""
 
 from __future__ import annotations
 
