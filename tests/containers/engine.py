@@ -177,12 +177,8 @@ class ContainerWorker(Worker):
         if self.container is None:
             made = DockerContainer(WORKERS, command=shlex.join(("python", "-P", "-m", *self.argv)))
             made.with_envs(**self.environment)
-            made.with_kwargs(
-                network=self.network,
-                read_only=True,
-                cap_drop=["ALL"],
-                tmpfs={"/tmp": "", "/var/lib/sessiontape": ""},
-            )
+            made.with_tmpfs_mount("/tmp").with_tmpfs_mount("/var/lib/sessiontape")
+            made.with_kwargs(network=self.network, read_only=True, cap_drop=["ALL"])
             self.container = made.start()
         else:
             self.engine.start()
