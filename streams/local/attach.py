@@ -11,6 +11,7 @@ import psutil
 
 from streams.errors import ConfigError, SessiontapeError
 from streams.kafka import admin, check_topics, members_of
+from streams.local.groups import readers_of, workers_elsewhere
 from streams.local.process import ProcessRecord
 from streams.local.running import running_stack
 from streams.local.stack import (
@@ -19,8 +20,6 @@ from streams.local.stack import (
     Stack,
     feeder_spec,
     producer_spec,
-    readers_of,
-    workers_elsewhere,
 )
 from streams.local.state import StackState, state_path
 from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
@@ -184,7 +183,8 @@ def a_stack(
         _check_elsewhere(settings, elsewhere, workers)
         if partitions is not None:
             check_topics(settings, {Topics(settings.namespace).session: partitions})
-        return AttachedStack(settings, list(elsewhere), None, senders, tell)
+        attached = settings.but(data_dir=settings.data_dir.expanduser().absolute())
+        return AttachedStack(attached, list(elsewhere), None, senders, tell)
     if state is None:
         return Stack(
             settings,

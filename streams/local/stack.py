@@ -13,8 +13,9 @@ import psutil
 
 from sinks.owner import owner_of
 from streams.errors import SessiontapeError
-from streams.kafka import ASK_S, admin, ensure_topics, members_of, settled_members, topics_there
+from streams.kafka import admin, ensure_topics, members_of
 from streams.local.broker import LocalBroker
+from streams.local.groups import group_of, readers_of, workers_elsewhere
 from streams.local.process import ProcessRecord
 from streams.local.running import broker_folder
 from streams.local.state import StackState, locked, stack_states, state_path
@@ -22,14 +23,12 @@ from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
 from streams.settings import Settings
 from streams.topics import Topics
 
-__all__ = ["Stack", "feeder_spec", "producer_spec", "readers_of", "workers_elsewhere"]
+__all__ = ["Stack", "feeder_spec", "producer_spec"]
 
 READY_S = 60.0
 """Seconds within which all workers have to have taken up their work."""
 READY_POLL_S = 0.02
 BROKER_POLL_S = 0.1
-_READERS = ("sink", "tables", "upkeep")
-"""Workers that read the session topic."""
 
 Tell = Callable[[str], None]
 
@@ -146,8 +145,10 @@ class Stack:
         if self._watch.is_alive():
             self._watch.join()
         if self._supervisor is not None:
-            self._supervisor.stop()
+            killed = self._supervisor.stop()
             self._supervisor = None
+            if killed and self._broker is None:
+                self._await_gone()
         if not self._is_ours:
             return
         with locked(self.settings.data_dir):
@@ -292,6 +293,15 @@ class Stack:
         if self._is_ours:
             self._write(workers=records)
 
+    def _await_gone(self) -> None:
+        """Wait until the brokers know that killed workers are: else they look like others'."""
+        deadline_s = time.monotonic() + 2 * self.settings.broker_session_timeout_s
+        with suppress(SessiontapeError):
+            while workers_elsewhere(self.settings).keys() - {"sink"}:
+                if time.monotonic() > deadline_s:
+                    return
+                time.sleep(BROKER_POLL_S)
+
     def _doing(self, what: str) -> None:
         if what != self._state.doing:
             self._tell(what)
@@ -301,35 +311,6 @@ class Stack:
         with self._writing:
             self._state = self._state.but(**changes)
             self._state.write(self._path)
-
-
-def readers_of(settings: Settings, workers: Sequence[str]) -> tuple[str, ...]:
-    """Return the groups of those workers that read the session topic."""
-    topics = Topics(settings.namespace)
-    return tuple(_group_of(topics, name) for name in _READERS if name in workers)
-
-
-def workers_elsewhere(settings: Settings) -> dict[str, int]:
-    """Return how many workers of each kind there are at the brokers, by their groups.
-
-    Where nobody made the namespace nobody is asked, and there are none.
-
-    Raises
-    ------
-    BrokerError
-        The brokers can't be reached, or the groups go on changing.
-    """
-    topics = Topics(settings.namespace)
-    if not settings.bootstrap_servers or topics.session not in topics_there(settings):
-        return {}
-    kinds = {_group_of(topics, kind): kind for kind in ("coordinator", *_READERS, "producer")}
-    with admin(settings) as client:
-        listed = client.list_consumer_groups(request_timeout=ASK_S).result(2 * ASK_S).valid or []
-        # Of a group that there is not a broker may say nothing for a minute, and librdkafka 2.16
-        # aborts the process when the client is closed meanwhile.
-        there = {group.group_id for group in listed}
-        found = settled_members(client, there & set(kinds), READY_S)
-    return {kinds[group]: count for group, count in found.items() if count}
 
 
 def producer_spec(source: str, fallbacks: Sequence[str] = (), withhold: str = "") -> WorkerSpec:
@@ -378,18 +359,7 @@ def _group(settings: Settings, spec: WorkerSpec) -> str:
     """Return the consumer group whose members show that a worker is up; empty where none does."""
     kind = spec.name.partition("-")[0]
     is_seen = kind in ("coordinator", "upkeep", "tables", "producer")
-    return _group_of(Topics(settings.namespace), kind) if is_seen else ""
-
-
-def _group_of(topics: Topics, kind: str) -> str:
-    """Return the consumer group of a kind of worker."""
-    return {
-        "coordinator": topics.coordinator,
-        "producer": topics.producer,
-        "sink": topics.sink,
-        "tables": topics.tables,
-        "upkeep": topics.upkeep,
-    }[kind]
+    return group_of(Topics(settings.namespace), kind) if is_seen else ""
 
 
 def _process(pid: int) -> psutil.Process | None:
