@@ -13,7 +13,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -235,10 +235,9 @@ class ContainerWorker(Worker):
     def end(self) -> None:
         self.is_wanted = False
         if self.container is not None:
-            try:
+            with suppress(NotFound):
+                self.log_path.write_text(self.log)
                 self.engine.remove(force=True, v=True)
-            except NotFound:
-                return
 
 
 class ContainerTape(Tape):
