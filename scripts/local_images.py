@@ -14,8 +14,9 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from streams.errors import SessiontapeError
@@ -49,14 +50,16 @@ def build() -> tuple[str, str, str]:
         Something can't be had or built; the output of what failed stands in it.
     """
     base = _hash([PACKAGES, SUITE, "1"])
-    with ThreadPoolExecutor() as pool:
-        # Both wait for the network, one for a mirror and one for an index.
-        tasks = [pool.submit(_ensure_base, base), pool.submit(_ensure_wheels)]
-        for task in tasks:
-            task.result()
-    _ensure_kafka(base)
-    _ensure_workers(base)
+    # Two at a time: the first wait for a mirror and an index, the second for the engine.
+    _together(partial(_ensure_base, base), _ensure_wheels)
+    _together(partial(_ensure_kafka, base), partial(_ensure_workers, base))
     return BASE, KAFKA, WORKERS
+
+
+def _together(*tasks: Callable[[], None]) -> None:
+    with ThreadPoolExecutor() as pool:
+        for task in [pool.submit(task) for task in tasks]:
+            task.result()
 
 
 def _ensure_base(wanted: str) -> None:

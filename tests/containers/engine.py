@@ -39,7 +39,7 @@ ROOT = HERE.parents[1]
 COMPOSE_S = 240
 STARTED_S = 120.0
 LOOK_S = 0.2
-"""The engine is asked at most so often whether a container runs."""
+"""The engine is asked at most so often whether a container runs, and what it says."""
 
 
 def client() -> docker.DockerClient:
@@ -162,7 +162,7 @@ def wait_until(condition: Any, what: str, timeout_s: float = 60.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, f"not in {timeout_s:.0f} s: {what}"
-        time.sleep(0.05)
+        time.sleep(LOOK_S)
 
 
 @dataclass
@@ -172,6 +172,7 @@ class ContainerWorker(Worker):
     network: str = ""
     container: DockerContainer | None = field(default=None, repr=False)
     _looked: tuple[float, int | None] = (0.0, None)
+    _read: tuple[float, str] = (0.0, "")
 
     def start(self) -> None:
         if self.container is None:
@@ -230,7 +231,11 @@ class ContainerWorker(Worker):
 
     @property
     def log(self) -> str:
-        return "" if self.container is None else self.engine.logs().decode(errors="replace")
+        at_s, text = self._read
+        if self.container is not None and time.monotonic() - at_s >= LOOK_S:
+            text = self.engine.logs().decode(errors="replace")
+            self._read = time.monotonic(), text
+        return text
 
     def end(self) -> None:
         self.is_wanted = False

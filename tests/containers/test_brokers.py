@@ -43,7 +43,7 @@ def test_one_of_three_brokers_may_go_and_two_are_waited_for(
             assert not tape.ended()
             said = len(coordinator.log)
             third.kill()
-            wait_until(lambda: AWAY in coordinator.log[said:], "a coordinator that says so", 120)
+            tape.until(lambda: AWAY in coordinator.log[said:], "a coordinator that says so", 120)
             second.start()
             third.start()
             rows_come(tape)
