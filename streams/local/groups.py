@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streams.kafka import ASK_S, admin, settled_members, topics_there
+from streams.kafka import admin, groups_there, settled_members, topics_there
 from streams.settings import Settings
 from streams.topics import Topics
 
@@ -39,11 +39,7 @@ def workers_elsewhere(settings: Settings) -> dict[str, int]:
     kinds = {group_of(topics, kind): kind for kind in ("coordinator", *_READERS, "producer")}
     sink = group_of(topics, "sink")
     with admin(settings) as client:
-        listed = client.list_consumer_groups(request_timeout=ASK_S).result(2 * ASK_S).valid or []
-        # Of a group that there is not a broker may say nothing for a minute, and librdkafka 2.16
-        # aborts the process when the client is closed meanwhile.
-        there = {group.group_id for group in listed}
-        found = settled_members(client, there & set(kinds), SETTLED_S)
+        found = settled_members(client, groups_there(client) & set(kinds), SETTLED_S)
     # The sink is no member of its group: it is one that has committed what it stored.
     return {kinds[group]: count or 1 for group, count in found.items() if count or group == sink}
 

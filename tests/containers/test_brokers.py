@@ -64,7 +64,8 @@ def test_a_full_disk_stops_the_tape_and_a_larger_one_loses_nothing(
             wait_until(lambda: b"the broker ended with" in kafka.logs(tail=400), "its end", 120)
             assert FULL in kafka.logs().decode()
             grown = ["sh", "-c", "mount -o remount,size=1g /small && touch /tmp/again"]
-            assert kafka.exec_run(grown, user="0", privileged=True).exit_code == 0
+            made = kafka.exec_run(grown, user="0")
+            assert made.exit_code == 0, made.output
             rows_come(tape)
             finish(tape)
 
