@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,7 +158,7 @@ def brokers_of(settings: Settings) -> int:
         return 0
 
 
-def wait_until(condition: Any, what: str, timeout_s: float = 60.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, f"not in {timeout_s:.0f} s: {what}"
@@ -264,6 +264,8 @@ class ContainerTape(Tape):
         self._compose = compose
         self.inside: Mapping[str, object] = {"bootstrap_servers": compose.inside}
         """Settings of the workers that are started from now on."""
+        # Containers start slower than processes: a busy machine must not lose workers that live.
+        options = {"broker_session_timeout_s": 6.0, **options}
         super().__init__(compose.bootstrap_servers, namespace, folder, **options)
 
     def __exit__(
@@ -276,6 +278,11 @@ class ContainerTape(Tape):
             for worker in self.workers:
                 error.add_note(f"--- {worker.name} ({worker.exit_code}):\n{worker.log[-4000:]}")
         super().__exit__(kind, None, trace)
+
+    def until(
+        self, condition: Callable[[], object], what: str, timeout_s: float = STARTED_S
+    ) -> None:
+        super().until(condition, what, timeout_s)
 
     def _made(
         self, name: str, argv: Sequence[str], values: Mapping[str, object], *, is_supervised: bool

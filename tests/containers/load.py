@@ -43,7 +43,7 @@ def finish(tape: Tape) -> None:
     """Let the rest go at full speed; the rows must be those of the source, each once."""
     assert not tape.ended(), "the replay was too short for what was done to it"
     tape.full_speed()
-    tape.play(timeout_s=120)
+    tape.play(timeout_s=180)
     assert tape.rows() == expected_rows(SOURCE, "XNYS", START, END, HOURS)
     table = tape.await_tables()
     last = {name.partition("/")[2]: row for name, row in table.items() if name[:7] == "symbols"}
@@ -52,4 +52,4 @@ def finish(tape: Tape) -> None:
 
 def rows_come(tape: Tape) -> None:
     ends = tape.ends()
-    tape.until(lambda: tape.rows_since(ends) > 0, "rows after it", 90)
+    tape.until(lambda: tape.rows_since(ends) > 0, "rows after it")

@@ -13,7 +13,7 @@ from streams.local import LocalBroker
 from tests.containers.engine import Compose, client, wait_until
 from tests.integration.commands import run
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = pytest.mark.timeout(600)
 
 SOURCE = "synthetic:symbols=6,missing=0.01"
 REPLAY = ("replay", "--source", SOURCE, "--start", "2024-11-27", "--end", "2024-11-29", "--json")
@@ -36,7 +36,7 @@ def test_a_replay_from_the_host_is_that_of_a_local_stack(
                 c.attrs["State"]["Health"]["Status"] == "healthy" for c in containers.values()
             )
 
-        wait_until(are_healthy, "every worker healthy", 120)
+        wait_until(are_healthy, "every worker healthy", 180)
         played = run(tmp_path / "here", *REPLAY, **here)
         assert played.returncode == 0, played.stderr
         found = json.loads(played.stdout)
