@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from streams.calendar import Session
 from streams.client.merging import Merger
 from streams.control import send_command
 from streams.digest import Digest
+from streams.errors import BrokerError
 from streams.intervals import MINUTE_NS
 from streams.kafka import admin, consumer_config, create_topics, producer_config
 from streams.positions import Delivered, FrameReader
@@ -215,8 +216,10 @@ class Tape:
             self.frames[delivered.frame.shard].append(delivered)
             self.came.append(delivered)
             if delivered.frame.event == "close":
-                # A reader that the run names is waited for: it says how far it is.
-                self._reader.commit({delivered.frame.shard: delivered.offset + 1})
+                # A reader that the run names is waited for: it says how far it is. While brokers
+                # are away it can't, and the next close says more.
+                with suppress(BrokerError):
+                    self._reader.commit({delivered.frame.shard: delivered.offset + 1})
 
     def ends(self) -> dict[int, int]:
         """Return the offset behind the last committed frame of every shard."""
