@@ -35,10 +35,25 @@ demo: $(STAMP) ## Replay a synthetic week through a real Kafka and show the tape
 	@$(BIN)/sessiontape demo
 
 .PHONY: test
-test: $(STAMP) ## Run the unit, integration and fault tests
+test: $(STAMP) ## Run the unit, integration and fault tests, and those in containers where Docker is
 	@$(BIN)/python -m pytest tests/unit -n auto $(PYTEST_COVERAGE) $(ARGS)
 	@$(BIN)/python -m pytest tests/integration tests/faults -n $(STACKS) --dist loadfile \
 	    $(if $(PYTEST_COVERAGE),--cov-append $(PYTEST_COVERAGE)) $(ARGS)
+	@if docker info >/dev/null 2>&1 || [ "$(CI)" = true ]; then $(MAKE) containers; \
+	else echo "no Docker engine answers: the tests in containers are not run" >&2; fi
+
+.PHONY: containers
+containers: $(STAMP) ## Run the stack in containers: Docker and compose, with no registry
+	@docker info >/dev/null || { echo "start a Docker engine first" >&2; exit 1; }
+	@$(BIN)/python -m pytest tests/containers --durations=10 $(ARGS)
+
+.PHONY: images-local
+images-local: $(STAMP) ## Build the images of the container tests from packages alone
+	@$(BIN)/python -m scripts.local_images
+
+.PHONY: test-clickhouse
+test-clickhouse: $(STAMP) ## Test the sink with a ClickHouse server (pulls the official image)
+	@$(BIN)/python -m pytest tests/clickhouse $(ARGS)
 
 .PHONY: unit
 unit: $(STAMP) ## Run the unit tests, no broker
@@ -81,6 +96,9 @@ soak: $(STAMP) ## Rehearse two days at 100 times their speed, faults and all: ha
 lock: $(STAMP) ## Resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
 	    --upgrade --no-header --no-annotate --no-emit-index-url --output-file requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra registry --generate-hashes \
+	    --constraints requirements.lock --no-header --no-annotate --no-emit-index-url \
+	    --output-file deploy/images/requirements.lock pyproject.toml
 
 .PHONY: lock-jars
 lock-jars: $(STAMP) ## Resolve Kafka's jars anew into streams/local/kafka.sha256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -10,10 +11,13 @@ from faust.types import TP
 
 from schemas import Command
 from streams.control import ControlReader
+from streams.errors import FencedError
 from streams.settings import Settings
 from streams.worker import UNASSIGNED, fail
 
 __all__ = ["Assignment", "ShardOwner"]
+
+log = logging.getLogger(__name__)
 
 
 class ShardOwner(Protocol):
@@ -113,6 +117,10 @@ class Assignment(Generic[OwnerT]):
             for came in message.value:
                 await owner.take(message.topic, came.offset, came.value)
         except Exception as exc:  # noqa: BLE001 - it ends the process, whatever it is
+            if isinstance(exc, FencedError) and self._app.should_stop:
+                # Faust leaves the group before it lets us go: who takes over may be quicker.
+                log.info("%s", exc)
+                return None
             await fail(self._app, exc)
             return None
         return owner
@@ -160,6 +168,10 @@ class Assignment(Generic[OwnerT]):
         except asyncio.CancelledError:
             raise
         except Exception as exc:  # noqa: BLE001 - it ends the process, whatever it is
+            if isinstance(exc, FencedError) and self._app.should_stop:
+                # Faust leaves the group before it lets us go: who takes over may be quicker.
+                log.info("%s", exc)
+                return
             await fail(self._app, exc)
 
     async def _let_go(self) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "create_topics",
     "ensure_topics",
     "first_offset",
+    "groups_there",
     "members_of",
     "producer_config",
     "report_uncut",
@@ -324,6 +325,25 @@ def first_offset(
         consumer.close()
     msg = f"{topic}[{partition}] can't be read from {start} on"
     raise BrokerError(msg)
+
+
+def groups_there(client: AdminClient) -> set[str]:
+    """Return the consumer groups that the brokers know.
+
+    To be asked before a group is: of one that there is not a new broker says nothing for a minute,
+    and librdkafka 2.16 aborts the process when the client is closed meanwhile.
+
+    Raises
+    ------
+    BrokerError
+        The brokers do not answer.
+    """
+    asked = client.list_consumer_groups(request_timeout=METADATA_TIMEOUT_S)
+    try:
+        listed = asked.result()
+    except KafkaException as exc:
+        raise BrokerError(f"the brokers do not list their groups: {exc.args[0].str()}") from exc
+    return {group.group_id for group in listed.valid or ()}
 
 
 def members_of(client: AdminClient, groups: set[str]) -> dict[str, tuple[int, int]]:

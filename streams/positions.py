@@ -156,7 +156,13 @@ class Transactions:
     def _abort(self, cause: KafkaException) -> None:
         error: KafkaError = cause.args[0]
         self._raise_if_over(error, cause)
-        self._until_done(lambda: self._producer.abort_transaction(TRANSACTION_TIMEOUT_S))
+        try:
+            self._until_done(lambda: self._producer.abort_transaction(TRANSACTION_TIMEOUT_S))
+        except KafkaException as exc:
+            # Such as a broker whose name is gone with it: librdkafka goes no further from here.
+            why = exc.args[0].str()
+            msg = f"shard {self.shard}: the brokers are away, and this worker ends for it: {why}"
+            raise BrokerError(msg) from exc
         refused = error if error.code() in _NEVER else self._refused
         if refused is not None:
             msg = f"shard {self.shard} can't be written: {refused.str()}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from streams.calendar import Session
 from streams.client.merging import Merger
 from streams.control import send_command
 from streams.digest import Digest
+from streams.errors import BrokerError
 from streams.intervals import MINUTE_NS
 from streams.kafka import admin, consumer_config, create_topics, producer_config
 from streams.positions import Delivered, FrameReader
@@ -141,16 +142,17 @@ class Tape:
             "hours": self.settings.hours,
             **settings,
         }
-        made = Worker(
-            name,
-            argv,
-            environment(values),
-            self._folder / f"{name}.log",
-            is_supervised,
-        )
+        made = self._made(name, argv, values, is_supervised=is_supervised)
         self.workers.append(made)
         made.start()
         return made
+
+    def _made(
+        self, name: str, argv: Sequence[str], values: Mapping[str, object], *, is_supervised: bool
+    ) -> Worker:
+        """Return a worker that is not started; ``values`` are settings by name."""
+        log = self._folder / f"{name}.log"
+        return Worker(name, argv, environment(values), log, is_supervised)
 
     def coordinator(self, name: str = "coordinator", **how: bool) -> Worker:
         return self.worker(name, "streams.coordinator", **how)
@@ -217,8 +219,10 @@ class Tape:
             self.frames[delivered.frame.shard].append(delivered)
             self.came.append(delivered)
             if delivered.frame.event == "close":
-                # A reader that the run names is waited for: it says how far it is.
-                self._reader.commit({delivered.frame.shard: delivered.offset + 1})
+                # A reader that the run names is waited for: it says how far it is. While brokers
+                # are away it can't, and the next close says more.
+                with suppress(BrokerError):
+                    self._reader.commit({delivered.frame.shard: delivered.offset + 1})
 
     def ends(self) -> dict[int, int]:
         """Return the offset behind the last committed frame of every shard."""

@@ -11,6 +11,7 @@ import psutil
 
 from streams.errors import ConfigError, SessiontapeError
 from streams.kafka import admin, check_topics, members_of
+from streams.local.groups import readers_of, workers_elsewhere
 from streams.local.process import ProcessRecord
 from streams.local.running import running_stack
 from streams.local.stack import (
@@ -19,7 +20,6 @@ from streams.local.stack import (
     Stack,
     feeder_spec,
     producer_spec,
-    readers_of,
 )
 from streams.local.state import StackState, state_path
 from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
@@ -32,14 +32,16 @@ Tell = Callable[[str], None]
 
 
 class AttachedStack:
-    """A stack that runs already, with senders of ours beside it.
+    """A stack that runs already, here or elsewhere, with senders of ours beside it.
 
     Parameters
     ----------
     settings
         Those of the running stack, its brokers too.
-    state
-        The running stack.
+    workers
+        Names or kinds of its workers.
+    owner
+        The process that keeps it; None where that is not on this machine: containers, say.
     senders
         The producer, see `producer_spec`, and the feeder, see `feeder_spec`; either may be missing.
     tell
@@ -47,13 +49,18 @@ class AttachedStack:
     """
 
     def __init__(
-        self, settings: Settings, state: StackState, senders: Sequence[WorkerSpec], tell: Tell
+        self,
+        settings: Settings,
+        workers: Sequence[str],
+        owner: ProcessRecord | None,
+        senders: Sequence[WorkerSpec],
+        tell: Tell,
     ) -> None:
         self.settings = settings
-        self.readers = readers_of(settings, list(state.workers))
-        self.has_upkeep = "upkeep" in state.workers
+        self.readers = readers_of(settings, workers)
+        self.has_upkeep = "upkeep" in workers
         self.partitions = 0
-        self._owner = state.owner
+        self._owner = owner
         self._senders = tuple(senders)
         self._path = state_path(settings.data_dir, f"{settings.namespace}.producer")
         self._state = StackState(
@@ -102,6 +109,8 @@ class AttachedStack:
             The stack went away.
         """
         self._supervisor.check()
+        if self._owner is None:  # whoever keeps its workers starts them again
+            return
         state = running_stack(self.settings)
         if state is None or state.owner != self._owner:
             log = log_path(self.settings, "supervisor")
@@ -157,7 +166,8 @@ def a_stack(
 ) -> Stack | AttachedStack:
     """Return the stack that runs, with senders of the source beside it, or one of our own.
 
-    Enter it: one of our own is started then, and stopped at the end. Without a source there is no
+    One that runs on other machines or in containers is seen by the groups of its workers. Enter
+    it: one of our own is started then, and stopped at the end. Without a source there is no
     producer, without a feed no feeder.
 
     Raises
@@ -165,7 +175,16 @@ def a_stack(
     ConfigError
         One runs, with another number of workers or partitions than asked for.
     """
+    senders = [feeder_spec(feed)] if feed else []
+    senders += [producer_spec(source, fallbacks, withhold)] if source else []
     state = running_stack(settings)
+    elsewhere = {} if state is not None or _was_killed(settings) else workers_elsewhere(settings)
+    if elsewhere.get("coordinator"):
+        _check_elsewhere(settings, elsewhere, workers)
+        if partitions is not None:
+            check_topics(settings, {Topics(settings.namespace).session: partitions})
+        attached = settings.but(data_dir=settings.data_dir.expanduser().absolute())
+        return AttachedStack(attached, list(elsewhere), None, senders, tell)
     if state is None:
         return Stack(
             settings,
@@ -200,6 +219,26 @@ def a_stack(
     attached = settings.but(bootstrap_servers=state.bootstrap_servers, data_dir=folder)
     if partitions is not None:
         check_topics(attached, {Topics(attached.namespace).session: partitions})
-    senders = [feeder_spec(feed)] if feed else []
-    senders += [producer_spec(source, fallbacks, withhold)] if source else []
-    return AttachedStack(attached, state, senders, tell)
+    return AttachedStack(attached, list(state.workers), state.owner, senders, tell)
+
+
+def _was_killed(settings: Settings) -> bool:
+    """Tell whether a stack was killed here: the groups hold its workers for a while yet."""
+    return StackState.read(state_path(settings.data_dir, settings.namespace)) is not None
+
+
+def _check_elsewhere(settings: Settings, found: Mapping[str, int], workers: int | None) -> None:
+    """Check that what runs elsewhere is what was asked for; ``found`` counts workers by kind."""
+    if "producer" in found:
+        msg = (
+            f"the workers of namespace {settings.namespace} at {settings.bootstrap_servers} have a "
+            "producer with a source of its own: end that one, or take another --namespace"
+        )
+        raise SessiontapeError(msg)
+    if workers is not None and workers != found["coordinator"]:
+        msg = (
+            f"namespace {settings.namespace} has {found['coordinator']} coordinator(s) at "
+            f"{settings.bootstrap_servers}, not {workers}: leave --workers out, or take another "
+            "--namespace"
+        )
+        raise ConfigError(msg)

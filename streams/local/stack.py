@@ -12,9 +12,10 @@ from typing import Self
 import psutil
 
 from sinks.owner import owner_of
-from streams.errors import SessiontapeError, TopicError
-from streams.kafka import admin, check_topics, create_topics, members_of
+from streams.errors import SessiontapeError
+from streams.kafka import admin, ensure_topics, members_of
 from streams.local.broker import LocalBroker
+from streams.local.groups import group_of, readers_of, workers_elsewhere
 from streams.local.process import ProcessRecord
 from streams.local.running import broker_folder
 from streams.local.state import StackState, locked, stack_states, state_path
@@ -22,7 +23,7 @@ from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
 from streams.settings import Settings
 from streams.topics import Topics
 
-__all__ = ["Stack", "feeder_spec", "producer_spec", "readers_of"]
+__all__ = ["Stack", "feeder_spec", "producer_spec"]
 
 READY_S = 60.0
 """Seconds within which all workers have to have taken up their work."""
@@ -144,8 +145,10 @@ class Stack:
         if self._watch.is_alive():
             self._watch.join()
         if self._supervisor is not None:
-            self._supervisor.stop()
+            killed = self._supervisor.stop()
             self._supervisor = None
+            if killed and self._broker is None:
+                self._await_gone()
         if not self._is_ours:
             return
         with locked(self.settings.data_dir):
@@ -225,12 +228,7 @@ class Stack:
 
     def _topics(self) -> int:
         shards = self._wanted(self.settings) if callable(self._wanted) else self.partitions
-        if not shards:
-            try:
-                shards = check_topics(self.settings, (Topics(self.settings.namespace).session,))
-            except TopicError:
-                shards = self.settings.partitions
-        return create_topics(self.settings, shards)
+        return ensure_topics(self.settings, shards)
 
     def _await_ready(self) -> None:
         deadline_s = time.monotonic() + READY_S
@@ -295,6 +293,15 @@ class Stack:
         if self._is_ours:
             self._write(workers=records)
 
+    def _await_gone(self) -> None:
+        """Wait until the brokers know that killed workers are: else they look like others'."""
+        deadline_s = time.monotonic() + 2 * self.settings.broker_session_timeout_s
+        with suppress(SessiontapeError):
+            while workers_elsewhere(self.settings).keys() - {"sink"}:
+                if time.monotonic() > deadline_s:
+                    return
+                time.sleep(BROKER_POLL_S)
+
     def _doing(self, what: str) -> None:
         if what != self._state.doing:
             self._tell(what)
@@ -304,13 +311,6 @@ class Stack:
         with self._writing:
             self._state = self._state.but(**changes)
             self._state.write(self._path)
-
-
-def readers_of(settings: Settings, workers: Sequence[str]) -> tuple[str, ...]:
-    """Return the groups of those workers that read the session topic."""
-    topics = Topics(settings.namespace)
-    groups = {"sink": topics.sink, "tables": topics.tables, "upkeep": topics.upkeep}
-    return tuple(group for name, group in groups.items() if name in workers)
 
 
 def producer_spec(source: str, fallbacks: Sequence[str] = (), withhold: str = "") -> WorkerSpec:
@@ -357,15 +357,9 @@ def _specs(
 
 def _group(settings: Settings, spec: WorkerSpec) -> str:
     """Return the consumer group whose members show that a worker is up; empty where none does."""
-    topics = Topics(settings.namespace)
     kind = spec.name.partition("-")[0]
-    groups = {
-        "coordinator": topics.coordinator,
-        "upkeep": topics.upkeep,
-        "tables": topics.tables,
-        "producer": topics.producer,
-    }
-    return groups.get(kind, "")
+    is_seen = kind in ("coordinator", "upkeep", "tables", "producer")
+    return group_of(Topics(settings.namespace), kind) if is_seen else ""
 
 
 def _process(pid: int) -> psutil.Process | None:

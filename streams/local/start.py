@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from streams.controls import Controls
 from streams.errors import ConfigError, SessiontapeError
+from streams.local.groups import readers_of
 from streams.local.running import running_stack
-from streams.local.stack import readers_of
 from streams.selection import (
     check_streams,
     is_feed,

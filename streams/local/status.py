@@ -10,9 +10,9 @@ import psutil
 from streams.control import latest_command
 from streams.errors import SessiontapeError, TopicError
 from streams.local.broker import LocalBroker
+from streams.local.groups import readers_of
 from streams.local.process import ProcessRecord
 from streams.local.running import broker_folder
-from streams.local.stack import readers_of
 from streams.local.state import StackState, stack_states
 from streams.positions import FrameReader
 from streams.settings import Settings

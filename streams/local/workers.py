@@ -148,8 +148,9 @@ class Supervisor:
         if not self._thread.is_alive():
             self._thread.start()
 
-    def stop(self) -> None:
-        """Stop all workers, the first started first; kill those that take too long."""
+    def stop(self) -> tuple[str, ...]:
+        """Stop all workers, the first started first; kill those that take too long: their names."""
+        killed = []
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -164,8 +165,10 @@ class Supervisor:
                 if not _ended(worker.process, left_s):
                     self._tell(f"worker {worker.spec.name} did not stop in time: killed")
                     end(worker.process, 0)
+                    killed.append(worker.spec.name)
             self._workers = {}
         self._publish()
+        return tuple(killed)
 
     def check(self) -> None:
         """Raise WorkerError when a worker could not be kept running."""

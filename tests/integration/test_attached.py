@@ -18,7 +18,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from schemas import Command
-from streams.cli import controls, doctor, history, stack, subscribe, verify
+from streams.cli import controls, doctor, history, stack, subscribe, topics, verify
 from streams.client import Batch
 from streams.compare import compare
 from streams.control import latest_command, send_command
@@ -330,6 +330,38 @@ def test_what_it_has_can_not_be_asked_for_otherwise(ours: Stack, settings: Setti
     with pytest.raises(TopicError, match="has 2 partitions, not 5"):
         a_stack(settings, SOURCE, partitions=5)
     assert isinstance(a_stack(settings, SOURCE, workers=1, partitions=2), AttachedStack)
+
+
+def test_workers_elsewhere_are_seen_by_their_groups(
+    ours: Stack, first: ReplayResult, settings: Settings, tmp_path: Path
+) -> None:
+    """From a folder that knows nothing of the stack, as if that were in containers."""
+    elsewhere = settings.but(data_dir=tmp_path)
+    again = replay(elsewhere, SOURCE, start=START, end=END, workers=1, partitions=2)
+    assert (again.digest, again.digest_as_known) == (first.digest, first.digest_as_known)
+    attached = a_stack(elsewhere, SOURCE)
+    assert isinstance(attached, AttachedStack)
+    assert (attached.readers, attached.has_upkeep) == (ours.readers, True)
+    with pytest.raises(ConfigError, match=r"has 1 coordinator\(s\) at .*, not 3"):
+        a_stack(elsewhere, SOURCE, workers=3)
+    with pytest.raises(TopicError, match="has 2 partitions, not 5"):
+        a_stack(elsewhere, SOURCE, partitions=5)
+    with attached:
+        attached.check()
+        assert set(attached.processes) == {"producer"}
+        with pytest.raises(SessiontapeError, match="have a producer with a source of its own"):
+            a_stack(settings.but(data_dir=tmp_path / "third"), SOURCE)
+
+
+def test_topics_are_made_once_and_keep_their_number(
+    namespace: str, here: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert topics.topics(namespace=namespace, partitions=3, json=True) == 0
+    assert json.loads(capsys.readouterr().out) == {"namespace": namespace, "partitions": 3}
+    assert topics.topics(namespace=namespace, wait=5) == 0
+    assert capsys.readouterr().out == f"namespace {namespace} has its topics, 3 shard(s)\n"
+    with pytest.raises(TopicError, match="has 3 partitions, not 2"):
+        topics.topics(namespace=namespace, partitions=2, wait=5)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from faust.types import TP
 
 from schemas import Command
 from streams.assignment import Assignment
+from streams.errors import FencedError
 from streams.settings import load
 
 
@@ -73,3 +75,30 @@ async def test_it_lacks_what_is_not_given_or_not_taken_over_yet() -> None:
     await revoked()
     assert shards.problem() == ""
     assert all(owner.is_closed for owner in owners.values())
+
+
+@pytest.mark.parametrize("is_stopping", [True, False])
+async def test_a_shard_that_is_taken_over_while_it_stops_is_no_fault(is_stopping: bool) -> None:
+    crashes: list[BaseException] = []
+
+    async def crash(exc: BaseException) -> None:
+        crashes.append(exc)
+
+    app = SimpleNamespace(
+        on_partitions_assigned=Signal(),
+        on_partitions_revoked=Signal(),
+        consumer_generation_id=1,
+        task=lambda _: None,
+        should_stop=is_stopping,
+        crash=crash,
+    )
+
+    class Fenced(Owner):
+        async def run(self) -> None:
+            raise FencedError(3)
+
+    settings = load().but(bootstrap_servers="localhost:1")
+    Assignment(settings, app, "t", lambda _: Fenced())
+    await app.on_partitions_assigned.listeners[0](app, {TP("t", 3)})
+    await asyncio.sleep(0)
+    assert [type(crash) for crash in crashes] == ([] if is_stopping else [FencedError])

@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from streams.errors import BrokerError, ConfigError
-from streams.kafka import check_topics, client_config, consumer_config, producer_config
+from streams.errors import BrokerError, ConfigError, TopicError
+from streams.kafka import (
+    check_topics,
+    client_config,
+    consumer_config,
+    ensure_topics,
+    producer_config,
+)
 from streams.settings import Settings, load
 
 PLAIN = load().but(bootstrap_servers="one:9092,two:9092")
@@ -70,3 +76,28 @@ def test_brokers_that_do_not_answer_are_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("streams.kafka.METADATA_TIMEOUT_S", 0.2)
     with pytest.raises(BrokerError, match=r"no broker answers at 127\.0\.0\.1:1"):
         check_topics(PLAIN.but(bootstrap_servers="127.0.0.1:1"), ("tape.session",))
+
+
+def test_brokers_may_take_their_time_before_topics_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[int | Exception] = [BrokerError("away"), BrokerError("away"), 4]
+
+    def create(settings: Settings, shards: int) -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def none_there(settings: Settings, wanted: object) -> int:
+        raise TopicError("none is there")
+
+    monkeypatch.setattr("streams.kafka.AWAY_POLL_S", 0.0)
+    monkeypatch.setattr("streams.kafka.create_topics", create)
+    monkeypatch.setattr("streams.kafka.check_topics", none_there)
+    settings = Settings(partitions=4)
+    assert ensure_topics(settings, wait_s=60) == 4
+    answers += [BrokerError("away for good")]
+    with pytest.raises(BrokerError, match="away for good"):
+        ensure_topics(settings, 2)
+    assert not answers

@@ -160,6 +160,12 @@ def test_a_writer_that_is_fenced_stops(writer_of: Making, where: str, code: int)
     assert "abort" not in producer.calls
 
 
+def test_brokers_that_can_not_be_found_to_abort_end_the_worker(writer_of: Making) -> None:
+    gone = failure(KafkaError._RESOLVE)
+    with pytest.raises(BrokerError, match=r"shard \d: the brokers are away, .* ends for it: .+"):
+        writer_of(ScriptedProducer(commit=[UNDONE], abort=[gone])).release(frames(1))
+
+
 def test_who_is_fenced_while_it_aborts_stops_too(writer_of: Making) -> None:
     fenced = failure(KafkaError._FENCED, fatal=True)
     with pytest.raises(FencedError):

@@ -14,10 +14,11 @@ import psutil
 import pytest
 
 from streams.errors import BrokerError, ConfigError, SessiontapeError
+from streams.local.groups import readers_of
 from streams.local.ports import hold
 from streams.local.process import ProcessRecord, alive, spawn
 from streams.local.running import connected, running_stack, stop_all
-from streams.local.stack import Stack, producer_spec, readers_of
+from streams.local.stack import Stack, producer_spec
 from streams.local.start import start_run
 from streams.local.state import StackState, locked, stack_states, state_path
 from streams.local.workers import Supervisor, WorkerError, WorkerSpec, environment, log_path, tail

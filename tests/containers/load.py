@@ -1,0 +1,55 @@
+"""A replay that goes on while something is done to workers or brokers, and what it must give."""
+
+from __future__ import annotations
+
+from tests.harness import Tape
+from tests.rows import expected_rows
+from tests.workers import Worker
+
+__all__ = ["SOURCE", "begin", "finish", "rows_come", "start_all"]
+
+SOURCE = "synthetic:symbols=8,seed=3,missing=0.01"
+START, END, HOURS = "2024-11-18", "2024-11-29", "09:30-12:30"
+TAPE_S = 9 * 180 * 60
+LASTS_S = 150
+"""A paced replay outlasts what is done to it; behind that it goes on at full speed."""
+
+
+def begin(tape: Tape) -> None:
+    tape.start(
+        START,
+        END,
+        hours=HOURS,
+        speed=TAPE_S / LASTS_S,
+        prefetch_sessions=1,
+        trailing_sessions=2,
+        upkeep=True,
+        readers=(tape.topics.tables, tape.topics.upkeep, tape.group),
+    )
+
+
+def start_all(tape: Tape, *, is_supervised: bool = False) -> dict[str, Worker]:
+    found = {
+        "coordinator": tape.coordinator(is_supervised=is_supervised),
+        "upkeep": tape.upkeep(is_supervised=is_supervised),
+        "tables": tape.tables(is_supervised=is_supervised),
+        "producer": tape.producer(is_supervised=is_supervised),
+    }
+    tape.await_members(tape.topics.coordinator, tape.partitions)
+    return found
+
+
+def finish(tape: Tape) -> None:
+    """Let the rest go at full speed; the rows must be those of the source, each once."""
+    assert not tape.ended(), "the replay was too short for what was done to it"
+    tape.full_speed()
+    tape.play(timeout_s=180)
+    assert tape.rows() == expected_rows(SOURCE, "XNYS", START, END, HOURS)
+    table = tape.await_tables()
+    last = {name.partition("/")[2]: row for name, row in table.items() if name[:7] == "symbols"}
+    assert set(last) == set(tape.symbols)
+
+
+def rows_come(tape: Tape) -> None:
+    ends = tape.ends()
+    tape.until(lambda: tape.rows_since(ends) > 0, "rows after it")

@@ -1,0 +1,147 @@
+"""Workers in containers under load: killed, scaled, cut off the network. The tape is the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.containers.engine import Compose, ContainerTape, ContainerWorker
+from tests.containers.load import SOURCE, begin, finish, rows_come, start_all
+from tests.harness import Tape
+from tests.workers import Worker
+
+OURS = "shard 0 is ours"
+SAID = ("fenced by a newer instance", "shard 0 is not ours", "not committed", "brokers are away")
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+
+
+def done_by(tape: Tape, kind: str) -> Callable[[], int]:
+    """Return what counts the work of a worker, and grows only while it works."""
+    topics = tape.topics
+    return {
+        "coordinator": lambda: tape.end_of(topics.session),
+        "upkeep": lambda: tape.committed(topics.upkeep),
+        "tables": lambda: tape.end_of(topics.changelog("symbols")),
+        "producer": lambda: tape.end_of(topics.raw_bars),
+    }[kind]
+
+
+def test_each_worker_killed_and_started_again(
+    one_broker: Compose, namespace: str, tmp_path: Path
+) -> None:
+    with ContainerTape(one_broker, namespace, tmp_path, partitions=2, source=SOURCE) as tape:
+        workers = start_all(tape)
+        begin(tape)
+        rows_come(tape)
+        for kind, worker in workers.items():
+            worker.kill()
+            count = done_by(tape, kind)
+            done = count()
+            worker.start()
+            tape.until(partial(is_above, count, done), f"{kind} at work again")
+            rows_come(tape)
+        assert [worker.starts for worker in tape.workers] == [2, 2, 2, 2]
+        finish(tape)
+
+
+def test_coordinators_and_upkeeps_come_and_go(
+    one_broker: Compose, namespace: str, tmp_path: Path
+) -> None:
+    with ContainerTape(one_broker, namespace, tmp_path, partitions=3, source=SOURCE) as tape:
+        start_all(tape)
+        begin(tape)
+        rows_come(tape)
+        coordinators, upkeeps = tape.topics.coordinator, tape.topics.upkeep
+        more = []
+        for number, sizes in ((2, (1, 2)), (3, (1, 1, 1))):
+            more += [tape.coordinator(f"coordinator-{number}"), tape.upkeep(f"upkeep-{number}")]
+            tape.await_members(coordinators, *sizes)
+            tape.await_members(upkeeps, *sizes)
+            rows_come(tape)
+        for worker in more:
+            assert worker.stop() == 0, worker.log
+        tape.await_members(coordinators, 3)
+        tape.await_members(upkeeps, 3)
+        rows_come(tape)
+        finish(tape)
+
+
+def test_an_owner_cut_off_the_network_writes_nothing_that_counts(
+    one_broker: Compose, namespace: str, tmp_path: Path
+) -> None:
+    with ContainerTape(one_broker, namespace, tmp_path, source=SOURCE) as tape:
+        start_all(tape, is_supervised=True)
+        other = tape.coordinator("coordinator-2", is_supervised=True)
+        tape.await_members(tape.topics.coordinator, 0, 1)
+        begin(tape)
+        rows_come(tape)
+        stale, heir = owner_first(tape.workers[0], other)
+        assert isinstance(stale, ContainerWorker)
+        said = len(stale.log)
+        with stale.cut_off():
+            tape.until(lambda: OURS in heir.log, "the shard at the other worker")
+            rows_come(tape)
+            frames = [delivered.frame for delivered in tape.came]
+            # It is not told that its time is up: nobody reaches it.
+            assert OURS not in stale.log[said:]
+        tape.await_members(tape.topics.coordinator, 0, 1)
+        rows_come(tape)
+        assert [delivered.frame for delivered in tape.came][: len(frames)] == frames
+        numbers = [delivered.frame.frame for delivered in tape.came]
+        assert numbers == list(range(len(numbers)))
+        assert any(sign in stale.log[said:] for sign in SAID), stale.log[said:]
+        finish(tape)
+
+
+def is_above(count: Callable[[], int], done: int) -> bool:
+    return count() > done
+
+
+def has_ended(worker: Worker) -> bool:
+    return worker.exit_code is not None
+
+
+def owner_first(first: Worker, second: Worker) -> tuple[Worker, Worker]:
+    """Return the worker that has the shard, and the other."""
+    deadline_s = time.monotonic() + 30
+    while time.monotonic() < deadline_s:
+        taken = [last_taken(worker) for worker in (first, second)]
+        if any(taken):
+            return (first, second) if taken[0] > taken[1] else (second, first)
+        time.sleep(0.1)
+    raise AssertionError("no worker has the shard")
+
+
+def last_taken(worker: Worker) -> str:
+    """Return the line of the log in which the worker last took the shard, with its time."""
+    return max((line for line in worker.log.splitlines() if OURS in line), default="")
+
+
+def test_wrong_credentials_end_a_worker_with_one_sentence(
+    one_broker: Compose, namespace: str, tmp_path: Path
+) -> None:
+    secured = {
+        "bootstrap_servers": "kafka:9095",
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "PLAIN",
+        "sasl_username": "sessiontape",
+    }
+    with ContainerTape(one_broker, namespace, tmp_path, source=SOURCE) as tape:
+        tape.inside = {**secured, "sasl_password": "right"}
+        let_in = tape.coordinator("let-in")
+        tape.inside = {**secured, "sasl_password": "wrong"}
+        kept_out = [tape.coordinator("kept-out"), tape.producer()]
+        for worker in kept_out:
+            worker.is_wanted = False  # it is to end
+            tape.until(partial(has_ended, worker), "its end")
+            assert worker.exit_code == 1
+            said = worker.log.strip().splitlines()
+            assert len(said) == 1, worker.log
+            assert "kafka:9095" in said[0]
+            assert "wrong" not in said[0]
+        tape.until(lambda: OURS in let_in.log, "the shard at who has the password")
