@@ -303,15 +303,25 @@ class Run:
             }
             for group in self._stack.readers
         }
-        deadline_s = time.monotonic() + DRAIN_S
         for group, shards in wanted.items():
             with FrameReader(settings, group) as reader:
-                while _is_behind(reader.committed(), shards):
-                    self._stack.check()
-                    if time.monotonic() > deadline_s:
-                        msg = f"{group} has not read the run to its end in {DRAIN_S:.0f} s"
-                        raise SessiontapeError(msg)
-                    time.sleep(DRAIN_POLL_S)
+                self._await(group, reader, shards)
+
+    def _await(self, group: str, reader: FrameReader, wanted: Mapping[int, int]) -> None:
+        """Wait until a group has committed these offsets, as long as it goes on."""
+        before: Mapping[int, int | None] = {}
+        moved_s = time.monotonic()
+        while _is_behind(committed := reader.committed(), wanted):
+            self._stack.check()
+            if committed != before:
+                before, moved_s = committed, time.monotonic()
+            elif time.monotonic() - moved_s > DRAIN_S:
+                msg = (
+                    f"{group} has not read the run to its end: "
+                    f"it has stood still for {DRAIN_S:.0f} s"
+                )
+                raise SessiontapeError(msg)
+            time.sleep(DRAIN_POLL_S)
 
     def _result(self, command: Command, elapsed_s: float, rejected: int) -> ReplayResult:
         tally = self._tally

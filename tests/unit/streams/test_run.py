@@ -9,7 +9,7 @@ import pytest
 
 from schemas import Command
 from streams.client import SessionData
-from streams.errors import BrokerError, DeliveryError
+from streams.errors import BrokerError, DeliveryError, SessiontapeError
 from streams.run import Run
 from streams.settings import Settings
 from tests.frames import full_day, merged
@@ -80,3 +80,39 @@ def test_a_run_is_stopped_as_soon_as_the_broker_is_back(
         ("stop", True, broker.latest_.version + 1)
     ]
     assert broker.rounds == 2 + len(faults)
+
+
+class Behind:
+    """A reader of a group that commits one offset more every half a minute, up to a last one."""
+
+    def __init__(self, clock: list[float], last: int) -> None:
+        self.clock = clock
+        self.last = last
+
+    def committed(self) -> dict[int, int | None]:
+        return {0: min(int(self.clock[0] / 30), self.last) or None, 1: 7}
+
+
+@pytest.mark.parametrize("last", [9, 4])
+def test_a_reader_is_waited_for_as_long_as_it_goes_on(
+    last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("streams.run.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("streams.run.time.sleep", lambda _: clock.__setitem__(0, clock[0] + 1.0))
+    run = Run(
+        Stack(),  # type: ignore[arg-type]
+        (),
+        (),
+        data=SessionData(),
+        on_batch=lambda _: None,
+        on_progress=lambda _: None,
+    )
+    reader: Any = Behind(clock, last)
+    if last == 9:
+        run._await("n.tables", reader, {0: 9, 1: 7})
+        assert clock == [9 * 30.0]
+        return
+    with pytest.raises(SessiontapeError, match=r"n\.tables .* stood still for 60 s"):
+        run._await("n.tables", reader, {0: 9, 1: 7})
+    assert clock[0] == pytest.approx(4 * 30 + 60, abs=2)
