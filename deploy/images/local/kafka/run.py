@@ -18,6 +18,8 @@ CLUSTER = "5L6g3nShT-eMCtK--X86sw"
 # Those of the official image, for who sets nothing but addresses.
 DEFAULTS = {"log.dirs": "/var/lib/kafka/data", "controller.listener.names": "CONTROLLER"}
 JVM_FLAGS = (
+    # A test's broker lives for a minute: what the second compiler would win comes too late.
+    "-XX:TieredStopAtLevel=1",
     "-XX:+UseSerialGC",
     "-XX:-UsePerfData",
     "-XX:+ExitOnOutOfMemoryError",
