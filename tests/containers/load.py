@@ -11,8 +11,8 @@ __all__ = ["SOURCE", "begin", "finish", "rows_come", "start_all"]
 SOURCE = "synthetic:symbols=8,seed=3,missing=0.01"
 START, END, HOURS = "2024-11-18", "2024-11-29", "09:30-12:30"
 TAPE_S = 9 * 180 * 60
-LASTS_S = 150
-"""A paced replay outlasts what is done to it; behind that it goes on at full speed."""
+LASTS_S = 600
+"""A paced replay outlasts what is done to it, at any load; behind that it goes on at full speed."""
 
 
 def begin(tape: Tape) -> None:
