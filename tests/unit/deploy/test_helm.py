@@ -135,7 +135,8 @@ def test_all_workers_are_there_by_their_modules_which_are_there_too() -> None:
     assert set(found) == {f"desk-sessiontape-{name}" for name in MODULES}
     for name, module in MODULES.items():
         (container,) = found[f"desk-sessiontape-{name}"]["spec"]["template"]["spec"]["containers"]
-        assert container["command"] == ["python", "-m", module]
+        more = FULL["workers"].get(name, {}).get("args", [])
+        assert container["args"] == ["python", "-P", "-m", module, *more]
         assert importlib.util.find_spec(module) is not None
     assert set(of_kind(rendered(LEAST), "Deployment")) == {
         f"desk-sessiontape-{name}" for name in ("coordinator", "tables", "upkeep")
@@ -154,7 +155,7 @@ def test_every_variable_is_a_setting(case: str) -> None:
 def test_topics_are_made_before_by_a_command_that_there_is() -> None:
     (job,) = of_kind(rendered(FULL), "Job").values()
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    program, command, *options = container["command"]
+    program, command, *options = container["args"]
     assert program == "sessiontape"
     assert command in COMMANDS
     assert options == ["--wait", "120", "--partitions", "4"]
