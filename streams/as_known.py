@@ -12,8 +12,9 @@ from streams.calendar import Session, sessions_between
 from streams.client import Batch, SessionData
 from streams.control import command_of, latest_command
 from streams.errors import ConfigError, SessiontapeError
+from streams.groups import members_of
 from streams.intervals import interval_name
-from streams.kafka import admin, members_of, topics_there
+from streams.kafka import admin, topics_there
 from streams.kept import KeptRun, read_kept
 from streams.local.running import running_stack
 from streams.local.stack import Stack

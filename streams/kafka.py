@@ -23,11 +23,8 @@ __all__ = [
     "create_topics",
     "ensure_topics",
     "first_offset",
-    "groups_there",
-    "members_of",
     "producer_config",
     "report_uncut",
-    "settled_members",
     "topics_there",
 ]
 
@@ -40,8 +37,6 @@ METADATA_POLL_S = 0.05
 METADATA_STEP_S = 1.0
 CREATED_S = 10.0
 """Seconds within which topics that were created are to be seen."""
-ASK_S = 2.0
-SETTLED = ("STABLE", "EMPTY", "DEAD")
 _REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 AWAY_POLL_S = 0.5
 
@@ -325,77 +320,6 @@ def first_offset(
         consumer.close()
     msg = f"{topic}[{partition}] can't be read from {start} on"
     raise BrokerError(msg)
-
-
-def groups_there(client: AdminClient) -> set[str]:
-    """Return the consumer groups that the brokers know.
-
-    To be asked before a group is: of one that there is not a new broker says nothing for a minute,
-    and librdkafka 2.16 aborts the process when the client is closed meanwhile.
-
-    Raises
-    ------
-    BrokerError
-        The brokers do not answer.
-    """
-    asked = client.list_consumer_groups(request_timeout=METADATA_TIMEOUT_S)
-    try:
-        listed = asked.result()
-    except KafkaException as exc:
-        raise BrokerError(f"the brokers do not list their groups: {exc.args[0].str()}") from exc
-    return {group.group_id for group in listed.valid or ()}
-
-
-def members_of(client: AdminClient, groups: set[str]) -> dict[str, tuple[int, int]]:
-    """Return of each group that stands still its members and how many partitions they hold."""
-    found = {}
-    asked = client.describe_consumer_groups(sorted(groups), request_timeout=ASK_S) if groups else {}
-    for group, answer in asked.items():
-        try:
-            described = answer.result(2 * ASK_S)
-        except (KafkaException, TimeoutError):
-            continue  # a broker that was just made has no coordinator of groups yet
-        if described.state.name != "STABLE":
-            continue
-        held = [len(member.assignment.topic_partitions) for member in described.members]
-        found[group] = (len(held), sum(held))
-    return found
-
-
-def settled_members(client: AdminClient, groups: set[str], timeout_s: float) -> dict[str, int]:
-    """Return the members of groups once none of them is about to change; of none that there is, 0.
-
-    Raises
-    ------
-    BrokerError
-        A group goes on changing, or the brokers do not answer.
-    """
-    deadline_s = time.monotonic() + timeout_s
-    found = dict.fromkeys(groups, 0)
-    waiting = set(groups)
-    while waiting:
-        asked = client.describe_consumer_groups(sorted(waiting), request_timeout=ASK_S)
-        for group, answer in asked.items():
-            try:
-                described = answer.result(2 * ASK_S)
-            except KafkaException as exc:
-                if exc.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                    waiting.discard(group)
-                continue
-            except TimeoutError:
-                continue
-            if described.state.name in SETTLED:
-                found[group] = len(described.members)
-                waiting.discard(group)
-        if waiting and time.monotonic() > deadline_s:
-            msg = (
-                f"the workers of {min(waiting)} can't be seen, or come and go: is the stack up "
-                "(`sessiontape status`)?"
-            )
-            raise BrokerError(msg)
-        if waiting:
-            time.sleep(METADATA_POLL_S)
-    return found
 
 
 def report_uncut(place: TopicPartition, done: Any) -> None:

@@ -10,7 +10,8 @@ from streams.calendar import Session
 from streams.control import command_of, latest_command, new_run
 from streams.delivery import FrameReader
 from streams.errors import CommandError, ConfigError
-from streams.kafka import admin, settled_members
+from streams.groups import settled_members
+from streams.kafka import admin
 from streams.settings import Settings
 from streams.standing import is_over, last_of
 from streams.topics import Topics

@@ -10,7 +10,8 @@ from typing import Self
 import psutil
 
 from streams.errors import ConfigError, SessiontapeError
-from streams.kafka import admin, check_topics, members_of
+from streams.groups import members_of
+from streams.kafka import admin, check_topics
 from streams.local.groups import readers_of, workers_elsewhere
 from streams.local.process import ProcessRecord
 from streams.local.running import running_stack

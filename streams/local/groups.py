@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streams.kafka import admin, groups_there, settled_members, topics_there
+from streams.groups import groups_there, settled_members
+from streams.kafka import admin, topics_there
 from streams.settings import Settings
 from streams.topics import Topics
 

@@ -13,7 +13,8 @@ import psutil
 
 from sinks.owner import owner_of
 from streams.errors import SessiontapeError
-from streams.kafka import admin, ensure_topics, members_of
+from streams.groups import members_of
+from streams.kafka import admin, ensure_topics
 from streams.local.broker import LocalBroker
 from streams.local.groups import group_of, readers_of, workers_elsewhere
 from streams.local.process import ProcessRecord
