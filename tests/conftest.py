@@ -6,8 +6,15 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from streams.local import LocalBroker
+
+# A machine that others use is slow at times: how long an example takes says nothing of the code.
+settings.register_profile(
+    "unhurried", settings.get_profile(settings.get_current_profile_name()), deadline=None
+)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

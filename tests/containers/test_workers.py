@@ -142,6 +142,7 @@ def test_wrong_credentials_end_a_worker_with_one_sentence(
         kept_out = [tape.coordinator("kept-out"), tape.producer()]
         for worker in kept_out:
             worker.is_wanted = False  # it is to end
+        for worker in kept_out:
             tape.until(partial(has_ended, worker), "its end")
             assert worker.exit_code == 1
             said = worker.log.strip().splitlines()
