@@ -24,6 +24,9 @@ from streams.newcomers import of_symbols
 
 __all__ = ["SessionState"]
 
+PART_ROWS = 8_192
+"""Up to so many rows parts are put together: in a live run each minute comes in one, or in many."""
+
 
 class SessionState:
     """State of one session of one shard.
@@ -131,7 +134,7 @@ class SessionState:
         np.maximum(self.row, last, out=self.row)
 
     def _fold_bars(self, bars: BarColumns, late: NDArray[np.bool_], known_ns: Longs) -> None:
-        self._rows.append(bars)
+        self._keep(bars)
         if self._quiet is not None:
             self._hear(self._quiet, bars)
         self.updated_ns[bars.symbol] = known_ns
@@ -139,6 +142,15 @@ class SessionState:
         if len(touched):
             bars = self._start_again(touched, bars)
         self._add(bars)
+
+    def _keep(self, bars: BarColumns) -> None:
+        """Keep rows for corrections, few parts of many rows: each is looked through for each."""
+        rows = self._rows
+        rows.append(bars)
+        while len(rows) > 1 and len(rows[-2]) <= 2 * len(rows[-1]):
+            if len(rows[-2]) + len(rows[-1]) > PART_ROWS:
+                break
+            rows[-2:] = [concatenate(rows[-2:])]
 
     def _take(self, minutes: Minutes) -> list[int]:
         """Take what is known of minutes without a bar; return the symbols that it is about."""
@@ -234,7 +246,8 @@ class SessionState:
         if self._quiet is None or not self._ends:
             return np.zeros(len(self.symbols), np.int64)
         # A run may reach over a break: only minutes that were expected count.
-        over = (np.concatenate(self._ends) - self.open_ns) // self.interval_ns - 1
+        self._ends = [np.concatenate(self._ends)]
+        over = (self._ends[0] - self.open_ns) // self.interval_ns - 1
         counts: NDArray[np.int64] = self._quiet[:, over].sum(axis=1, dtype=np.int64)
         return counts
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import BarColumns, Frame, Minutes, QuoteColumns, TickColumns
+from streams import session
 from streams.coverage import Status
 from streams.intervals import MINUTE_NS
 from streams.latest import Latest
@@ -371,6 +372,21 @@ def test_a_correction_builds_the_touched_symbols_again_and_no_others() -> None:
     assert state.bars.tolist() == [3, 3, 2, 0]
     assert state.high.tolist() == [11.0, 20.0, 11.0, -np.inf]
     assert state.row.tolist() == [7, 8, 5, -1]
+
+
+@pytest.mark.parametrize("rows", [session.PART_ROWS, 64])
+def test_however_many_frames_came_few_parts_are_looked_through(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "PART_ROWS", rows)
+    slices = [minute(number, *range(1 + number % 4)) for number in range(1, 400)]
+    fixed = Row(1, OPEN_NS, high=20.0, volume=3.0, revision=1)
+    slices.append(Slice(400, (fixed,)))
+    state = folded(slices, range(400))
+    kept = [len(part) for part in state._rows]
+    assert sum(kept) == sum(len(found.all) for found in slices)
+    assert len(kept) <= np.log2(sum(kept)) + 2 * sum(kept) / rows
+    assert dict(arrays_of(state)) == dict(arrays_of(folded(slices)))
 
 
 def test_a_correction_can_take_back_an_extreme_the_first_bar_and_the_last() -> None:
