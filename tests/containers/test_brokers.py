@@ -11,7 +11,7 @@ from confluent_kafka.admin import NewTopic
 
 from streams.kafka import admin, producer_config
 from tests.containers.engine import HERE, ROOT, Compose, ContainerTape, wait_until
-from tests.containers.load import SOURCE, begin, finish, rows_come, start_all
+from tests.load import SOURCE, begin, finish, rows_come, start_all
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 

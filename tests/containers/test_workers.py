@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.containers.engine import Compose, ContainerTape, ContainerWorker
-from tests.containers.load import SOURCE, begin, finish, rows_come, start_all
 from tests.harness import Tape
+from tests.load import SOURCE, begin, finish, rows_come, start_all
 from tests.workers import Worker
 
 OURS = "shard 0 is ours"

@@ -15,7 +15,7 @@ LASTS_S = 600
 """A paced replay outlasts what is done to it, at any load; behind that it goes on at full speed."""
 
 
-def begin(tape: Tape) -> None:
+def begin(tape: Tape, *readers: str) -> None:
     tape.start(
         START,
         END,
@@ -24,7 +24,7 @@ def begin(tape: Tape) -> None:
         prefetch_sessions=1,
         trailing_sessions=2,
         upkeep=True,
-        readers=(tape.topics.tables, tape.topics.upkeep, tape.group),
+        readers=(tape.topics.tables, tape.topics.upkeep, tape.group, *readers),
     )
 
 
