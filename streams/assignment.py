@@ -117,11 +117,7 @@ class Assignment(Generic[OwnerT]):
             for came in message.value:
                 await owner.take(message.topic, came.offset, came.value)
         except Exception as exc:  # noqa: BLE001 - it ends the process, whatever it is
-            if isinstance(exc, FencedError) and self._app.should_stop:
-                # Faust leaves the group before it lets us go: who takes over may be quicker.
-                log.info("%s", exc)
-                return None
-            await fail(self._app, exc)
+            await self._failed(exc)
             return None
         return owner
 
@@ -168,10 +164,14 @@ class Assignment(Generic[OwnerT]):
         except asyncio.CancelledError:
             raise
         except Exception as exc:  # noqa: BLE001 - it ends the process, whatever it is
-            if isinstance(exc, FencedError) and self._app.should_stop:
-                # Faust leaves the group before it lets us go: who takes over may be quicker.
-                log.info("%s", exc)
-                return
+            await self._failed(exc)
+
+    async def _failed(self, exc: Exception) -> None:
+        """End the process for a fault, which a shard that is taken over while we stop is not."""
+        if isinstance(exc, FencedError) and self._app.should_stop:
+            # Faust leaves the group before it lets us go: who takes over may be quicker.
+            log.info("%s", exc)
+        else:
             await fail(self._app, exc)
 
     async def _let_go(self) -> None:
