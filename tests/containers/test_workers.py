@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.containers.engine import Compose, ContainerTape, ContainerWorker
+from tests.containers.engine import Compose, ContainerTape, ContainerWorker, wait_until
 from tests.harness import Tape
 from tests.load import SOURCE, begin, finish, rows_come, start_all
 from tests.workers import Worker
@@ -112,13 +111,8 @@ def has_ended(worker: Worker) -> bool:
 
 def owner_first(first: Worker, second: Worker) -> tuple[Worker, Worker]:
     """Return the worker that has the shard, and the other."""
-    deadline_s = time.monotonic() + 30
-    while time.monotonic() < deadline_s:
-        taken = [last_taken(worker) for worker in (first, second)]
-        if any(taken):
-            return (first, second) if taken[0] > taken[1] else (second, first)
-        time.sleep(0.1)
-    raise AssertionError("no worker has the shard")
+    wait_until(lambda: last_taken(first) or last_taken(second), "a worker that has the shard", 30)
+    return (first, second) if last_taken(first) > last_taken(second) else (second, first)
 
 
 def last_taken(worker: Worker) -> str:
