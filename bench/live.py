@@ -1,7 +1,10 @@
 """Live latency: from the last report of a slice onto raw.bars to the slice in a subscriber's hands.
 
 The clock of the run goes fast and nothing is late, so that slices go out by what is reported and
-by nothing else. The peers are what the brokers take anyway: a plain consumer of the same messages,
+by nothing else. Slices are sent at a pace, many times that of a market's minutes but so that the
+workers are done with one before the next; before it, to warm up and as a figure of its own, the
+next is sent as soon as the last is there, and meets the workers at what they do behind a slice.
+The peers are what the brokers take anyway: a plain consumer of the same messages,
 which is the hop to the coordinator, and a bare transaction of one message up to a consumer that
 reads what is committed, which is the hop from it.
 """
@@ -37,9 +40,12 @@ DAY = "2024-11-05"
 SPEED = 3600.0
 FAR_S = 1e6
 SLICES = {"one": 400, "blocks": 300, "messages": 60, "many": 12}
+"""Slices at a pace, and as many before them back to back."""
+PACES_S = {"one": 0.1, "blocks": 0.1, "messages": 0.4, "many": 2.0}
 SYMBOLS = {"one": 1, "blocks": 1_000, "messages": 1_000, "many": 10_000}
-BARE, BARE_BYTES = 200, 500
-WARM_UP = 5
+BARE, BARE_BYTES, BARE_PACE_S = 200, 500, 0.05
+FIRST = 5
+"""Back to back, these are not counted."""
 WAIT_S = 60.0
 POLL_S = 0.001
 
@@ -48,13 +54,16 @@ def run(tell: Callable[[str], None]) -> dict[str, Any]:
     """Return latencies in ms by kind of producer, with the upkeep and without."""
     found: dict[str, Any] = {}
     for name, size in SYMBOLS.items():
-        on, plain, bare = _measured(name, upkeep=True)
-        off, *_ = _measured(name, upkeep=False)
+        on, close, plain, bare = _measured(name, upkeep=True)
+        off, close_off, *_ = _measured(name, upkeep=False)
         found[name] = {
             "symbols": size,
             "slices": SLICES[name],
+            "pace_s": PACES_S[name],
             **shares(on),
             "upkeep_off": shares(off),
+            "back_to_back": shares(close),
+            "back_to_back_upkeep_off": shares(close_off),
             "plain_consumer": shares(plain),
             "bare_transaction": shares(bare),
             "ratio_to_plain": round(_p50(plain) / _p50(on), 3),
@@ -69,8 +78,11 @@ def _p50(ms: Sequence[float]) -> float:
     return float(np.median(ms))
 
 
-def _measured(name: str, *, upkeep: bool) -> tuple[list[float], list[float], list[float]]:
-    """Return latencies in ms: of the slices, of a plain consumer, of bare transactions."""
+def _measured(name: str, *, upkeep: bool) -> tuple[list[float], ...]:
+    """Return latencies in ms: of paced slices, back to back, plainly consumed, bare transactions.
+
+    The plain consumer is that of the paced slices.
+    """
     with tempfile.TemporaryDirectory() as folder:
         settings = load().but(
             data_dir=Path(folder),
@@ -80,10 +92,12 @@ def _measured(name: str, *, upkeep: bool) -> tuple[list[float], list[float], lis
             historical_intervals="",
         )
         with Stack(settings, sink=False, upkeep=upkeep) as stack:
-            return *_slices(stack, name, upkeep=upkeep), _bare(stack)
+            return *_slices(stack, name, upkeep=upkeep), _bare(stack) if upkeep else []
 
 
-def _slices(stack: Stack, name: str, *, upkeep: bool) -> tuple[list[float], list[float]]:
+def _slices(
+    stack: Stack, name: str, *, upkeep: bool
+) -> tuple[list[float], list[float], list[float]]:
     symbols = [f"S{number:05d}" for number in range(SYMBOLS[name])]
     sessions = sessions_between("24/7", DAY, DAY)
     open_ns = sessions[0].open_ns
@@ -104,14 +118,19 @@ def _slices(stack: Stack, name: str, *, upkeep: bool) -> tuple[list[float], list
         send_command(stack.settings, live_of(command, time.time_ns(), open_ns))
         send = _sender(stack, symbols, in_blocks=name == "blocks")
         found: list[float] = []
-        for number in range(1, SLICES[name] + WARM_UP + 1):
-            ready_ns = open_ns + number * MINUTE_NS
+        paced_from = FIRST + SLICES[name]
+        due_s = time.perf_counter()
+        for number in range(paced_from + SLICES[name]):
+            if number >= paced_from:
+                due_s = max(due_s + PACES_S[name], time.perf_counter())
+                time.sleep(max(due_s - time.perf_counter(), 0.0))
+            ready_ns = open_ns + (number + 1) * MINUTE_NS
             sent_s.append(send(ready_ns - MINUTE_NS))
             _await(stream, ready_ns)
             found.append((time.perf_counter() - sent_s[-1]) * 1000)
         came_s = peer.came_s(messages, len(found))
     plain = [(came - sent) * 1000 for came, sent in zip(came_s, sent_s, strict=True)]
-    return found[WARM_UP:], plain[WARM_UP:]
+    return found[paced_from:], found[FIRST:paced_from], plain[paced_from:]
 
 
 def _bare(stack: Stack) -> list[float]:
@@ -124,7 +143,8 @@ def _bare(stack: Stack) -> list[float]:
     place.offset = reader.get_watermark_offsets(place, WAIT_S)[1]
     reader.assign([place])
     message = Outgoing(topic, b"", bytes(BARE_BYTES), 0)
-    for _ in range(BARE + WARM_UP):
+    for _ in range(BARE + FIRST):
+        time.sleep(BARE_PACE_S)
         sent_s = time.perf_counter()
         writer.write((message,))
         came = reader.poll(WAIT_S)
@@ -133,7 +153,7 @@ def _bare(stack: Stack) -> list[float]:
             raise RuntimeError(msg)
         found.append((time.perf_counter() - sent_s) * 1000)
     reader.close()
-    return found[WARM_UP:]
+    return found[FIRST:]
 
 
 class _Peer:

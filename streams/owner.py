@@ -114,10 +114,8 @@ class Owner:
             self._wake.clear()
             may_open, may_go = await self._may_open(), await self._may_go()
             is_at_end = self._is_at_end(self._number)
-            release = await self._off_loop(partial(self._advance, may_open, may_go, is_at_end))
-            self._counts.stands(self._shard.stand)
+            release = await self._off_loop(partial(self._step, may_open, may_go, is_at_end))
             if release is not None:
-                await self._off_loop(partial(self._write, release))
                 self._look_ahead()
             await self._tidy_up(release)
             if release is None:
@@ -189,10 +187,15 @@ class Owner:
             self._writer.close()
         self._thread.shutdown(wait=False)
 
-    def _advance(self, may_open: bool, may_go: bool, is_at_end: bool) -> Release | None:
-        return self._shard.advance(
+    def _step(self, may_open: bool, may_go: bool, is_at_end: bool) -> Release | None:
+        """Write what is due and return it: one call, for each costs a change of threads."""
+        release = self._shard.advance(
             time.time_ns(), may_open=may_open, may_go=may_go, is_at_end=is_at_end
         )
+        self._counts.stands(self._shard.stand)
+        if release is not None:
+            self._write(release)
+        return release
 
     async def _off_loop(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
