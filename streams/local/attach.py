@@ -9,8 +9,8 @@ from typing import Self
 
 import psutil
 
-from streams.errors import ConfigError, SessiontapeError
-from streams.groups import members_of
+from streams.errors import BrokerError, ConfigError, SessiontapeError
+from streams.groups import groups_there, members_of, settled_members
 from streams.kafka import admin, check_topics
 from streams.local.groups import readers_of, workers_elsewhere
 from streams.local.process import ProcessRecord
@@ -30,6 +30,12 @@ from streams.topics import Topics
 __all__ = ["AttachedStack", "a_stack"]
 
 Tell = Callable[[str], None]
+
+LOOK_S = 5.0
+"""How often is looked whether workers that run elsewhere are there, while nothing comes."""
+DESERTED_S = 120.0
+"""How long a namespace elsewhere may be without a coordinator; one that is started again is there
+in a tenth of it."""
 
 
 class AttachedStack:
@@ -62,6 +68,7 @@ class AttachedStack:
         self.has_upkeep = "upkeep" in workers
         self.partitions = 0
         self._owner = owner
+        self._looked_s, self._deserted_s = 0.0, float("inf")
         self._senders = tuple(senders)
         self._path = state_path(settings.data_dir, f"{settings.namespace}.producer")
         self._state = StackState(
@@ -107,10 +114,11 @@ class AttachedStack:
         WorkerError
             A sender does not stay up.
         SessiontapeError
-            The stack went away.
+            The stack went away; its coordinators, where it runs elsewhere.
         """
         self._supervisor.check()
-        if self._owner is None:  # whoever keeps its workers starts them again
+        if self._owner is None:
+            self._look_elsewhere()
             return
         state = running_stack(self.settings)
         if state is None or state.owner != self._owner:
@@ -119,6 +127,27 @@ class AttachedStack:
             raise SessiontapeError(msg)
         if state.failure:
             raise SessiontapeError(state.failure)
+
+    def _look_elsewhere(self) -> None:
+        """Raise when no coordinator has been there for long: who keeps it may start it again."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < LOOK_S:
+            return
+        self._looked_s = now_s
+        group = Topics(self.settings.namespace).coordinator
+        try:
+            with admin(self.settings) as client:
+                members = settled_members(client, groups_there(client) & {group}, 0.0).get(group, 0)
+        except BrokerError:  # away, or about to change: of the workers that says nothing
+            members = 1
+        self._deserted_s = min(self._deserted_s, now_s) if not members else float("inf")
+        if now_s - self._deserted_s >= DESERTED_S:
+            msg = (
+                f"namespace {self.settings.namespace} at {self.settings.bootstrap_servers} has had "
+                f"no coordinator for {DESERTED_S:.0f} s: start one where it runs, or end the run "
+                "with `sessiontape stop`"
+            )
+            raise SessiontapeError(msg)
 
     def _await_ready(self, spec: WorkerSpec) -> None:
         group = Topics(self.settings.namespace).producer

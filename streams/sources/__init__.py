@@ -18,6 +18,8 @@
 ``rehearsal:[key=value,…:]SOURCE``     any of them with faults, by a seed; see
                                        ``streams.sources.rehearsal``
 ``playback:SOURCE``                    the source itself: a feed plays it, see ``streams.feeds``
+``env:NAME``                           any of them, as the environment variable holds it: what has a
+                                       password stands in no list of processes then
 =====================================  ============================================================
 
 Options follow the first ``?`` and are joined by ``&``. A synthetic market and vendors have nothing
@@ -42,6 +44,7 @@ What a source says of a minute without a row decides whether the next one is ask
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -76,7 +79,8 @@ __all__ = [
 FORMS = (
     "lean:DIR, csv:PATH, parquet:PATH, synthetic:[key=value,…], clickhouse:DSN-or-folder, "
     "alpaca:[key=value,…] or coinbase:[key=value,…], with options as ?key=value&… behind a path, "
-    "or one of built:, playback: and rehearsal: in front of any of them"
+    "or one of built:, playback: and rehearsal: in front of any of them; or env:NAME, where an "
+    "environment variable holds one"
 )
 
 
@@ -132,6 +136,18 @@ def _open_rehearsal(rest: str) -> Source:
     return Rehearsed(open_source(inner), parse(options))
 
 
+def _open_named(name: str) -> Source:
+    """Open what a variable holds; what that is, with a password maybe, no message says."""
+    uri = os.environ.get(name, "")
+    if not uri:
+        msg = f"env:{name} is no source: no environment variable {name} is set"
+        raise ConfigError(msg)
+    if uri.partition(":")[0] not in _OPENERS:
+        msg = f"what the environment variable {name} holds is no source: write {FORMS}"
+        raise ConfigError(msg)
+    return open_source(uri)
+
+
 def _placed(rest: str) -> tuple[str, str]:
     """Return the path and the options behind it."""
     place, _, options = rest.partition("?")
@@ -148,6 +164,7 @@ _OPENERS: Mapping[str, Callable[[str], Source]] = {
     "alpaca": AlpacaSource.open,
     "coinbase": CoinbaseSource.open,
     "built": _open_built,
+    "env": _open_named,
     "playback": open_source,
     "rehearsal": _open_rehearsal,
 }

@@ -44,3 +44,17 @@ def test_a_path_means_the_same_from_anywhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert absolute(uri) == wanted.replace("HERE", str(tmp_path))
+
+
+def test_a_variable_holds_the_source_and_no_message_says_what(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("THERE", "clickhouse:http://a:secret@localhost")
+    assert isinstance(open_source("env:THERE"), Source)
+    assert isinstance(open_source("built:env:THERE"), Source)
+    assert absolute("env:THERE") == "env:THERE"
+    monkeypatch.setenv("WRONG", "mysql:secret")
+    for name in ("WRONG", "UNSET", ""):
+        with pytest.raises(ConfigError, match=f"env:{name} is no|variable {name} holds") as caught:
+            open_source(f"env:{name}")
+        assert "secret" not in str(caught.value)
