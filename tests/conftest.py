@@ -27,6 +27,19 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def unmeasured() -> Iterator[None]:
+    """Start processes without measuring their coverage, as they run with users.
+
+    Their imports take twice the time with it, their work up to three times; one that is killed
+    writes nothing of it anyway.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture
 def namespace() -> str:
     """A prefix of topics and groups that is this test's alone."""

@@ -19,7 +19,7 @@ from tests.harness import Tape
 from tests.rows import Row, expected_rows
 from tests.workers import Worker
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300), pytest.mark.usefixtures("unmeasured")]
 
 MARKET = "synthetic:symbols=8,seed=3,missing=0.01"
 FAULTS = (

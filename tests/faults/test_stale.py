@@ -15,7 +15,7 @@ from tests.harness import Tape
 from tests.rows import expected_rows
 from tests.workers import Worker
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("unmeasured")]
 
 KILLS = int(os.environ.get("SESSIONTAPE_TEST_KILLS", "3"))
 SOURCE = "synthetic:symbols=6,seed=4"

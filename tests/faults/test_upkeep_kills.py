@@ -16,7 +16,7 @@ from tests.harness import Tape
 from tests.upkept import DerivedRow, derived_rows, gap_requests, statuses
 from tests.workers import Worker
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("unmeasured")]
 
 KILLS = int(os.environ.get("SESSIONTAPE_TEST_KILLS", "3"))
 SOURCE = "synthetic:symbols=8,seed=3"

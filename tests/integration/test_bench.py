@@ -6,7 +6,7 @@ import pytest
 
 from bench import controls, end_to_end, live, soak, ticks, with_sink
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("unmeasured")]
 
 SYMBOLS = 20
 START, END = "2024-11-04", "2024-11-06"

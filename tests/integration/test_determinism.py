@@ -13,6 +13,8 @@ from streams.local import LocalBroker
 from tests.harness import Tape
 from tests.rows import expected_rows
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 SOURCE = "synthetic:symbols=20,seed=5,missing=0.02"
 START, END = "2024-11-27", "2024-11-29"
 TAPE_S = (390 + 210) * 60

@@ -14,7 +14,7 @@ from tests.harness import Tape
 from tests.load import SOURCE, begin, finish, rows_come
 from tests.upkept import derived_rows
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("unmeasured")]
 
 START, END, HOURS = "2024-11-27", "2024-11-29", "09:30-12:30"
 

@@ -26,9 +26,12 @@ REAL = Path(__file__).parents[3] / "shared" / "data" / "lean"
 SOURCE = f"lean:{REAL}"
 NEW_YORK = ZoneInfo("America/New_York")
 
-pytestmark = pytest.mark.skipif(
-    not REAL.is_dir(), reason="the LEAN sample folder is not beside the repository"
-)
+pytestmark = [
+    pytest.mark.usefixtures("unmeasured"),
+    pytest.mark.skipif(
+        not REAL.is_dir(), reason="the LEAN sample folder is not beside the repository"
+    ),
+]
 
 Counted = tuple[int, str, float, float, float, float, float]
 

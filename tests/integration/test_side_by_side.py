@@ -13,7 +13,7 @@ from streams.local import LocalBroker
 from tests.harness import Tape
 from tests.rows import Row, expected_rows
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("unmeasured")]
 
 DAYS = ("2024-11-26", "2024-11-29")
 MARKETS = [f"synthetic:symbols={3 + number},seed={number}" for number in range(4)]

@@ -14,7 +14,7 @@ import pytest
 from streams.local.state import StackState, state_path
 from tests.integration.commands import begin, processes_of, run, wait_until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("unmeasured")]
 
 WEEK = ("--start", "2024-11-27", "--end", "2024-11-29")
 SOURCE = ("--source", "synthetic:symbols=7,missing=0.01")
