@@ -36,9 +36,16 @@ demo: $(STAMP) ## Replay a synthetic week through a real Kafka and show the tape
 
 .PHONY: test
 test: $(STAMP) ## Run the unit, integration and fault tests, and those in containers where Docker is
-	@$(BIN)/python -m pytest tests/unit -n auto $(PYTEST_COVERAGE) $(ARGS)
+	@$(MAKE) -j2 $(if $(filter true,$(CI)),--output-sync=target) test-unit test-containers
 	@$(BIN)/python -m pytest tests/integration tests/faults -n $(STACKS) --dist loadfile \
 	    $(if $(PYTEST_COVERAGE),--cov-append $(PYTEST_COVERAGE)) $(ARGS)
+
+# Side by side: the tests in containers wait most of the time, for brokers that die and come back.
+.PHONY: test-unit test-containers
+test-unit:
+	@$(BIN)/python -m pytest tests/unit -n auto $(PYTEST_COVERAGE) $(ARGS)
+
+test-containers:
 	@if docker info >/dev/null 2>&1 || [ "$(CI)" = true ]; then $(MAKE) containers; \
 	else echo "no Docker engine answers: the tests in containers are not run" >&2; fi
 
@@ -64,7 +71,7 @@ faults: $(STAMP) ## Run the fault tests with many more kills
 	@SESSIONTAPE_TEST_KILLS=20 $(BIN)/python -m pytest tests/faults --timeout=3600 -o faulthandler_timeout=3700 $(ARGS)
 
 .PHONY: ci
-ci: PYTEST_COVERAGE := --cov --cov-report=
+ci: export PYTEST_COVERAGE := --cov --cov-report=
 ci: lint types test ## All that CI checks: lint, types, tests once with coverage, the coverage gates
 	@$(BIN)/coverage report --fail-under=$(COVERAGE_MIN)
 	@$(BIN)/coverage report --fail-under=100 --include=$$(echo $(PURE) | tr ' ' ',')
