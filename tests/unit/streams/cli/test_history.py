@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +18,8 @@ from tests.unit.sinks.derived import Longer, put
 from tests.unit.sinks.frames import Tape
 from tests.unit.sinks.ticking import Slice, Told
 from tests.unit.sinks.ticking import put as put_ticks
+from tests.unit.streams.cli.running import Ran, run
 
-PROGRAM = (sys.executable, "-c", "from streams.cli import main; main()")
 DERIVED = ("VWAP", "bars", "quality")
 
 
@@ -51,15 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def history(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    found = subprocess.run(
-        [*PROGRAM, "history", *arguments, "--namespace", "unit-1"],
-        env=os.environ | {"SESSIONTAPE_DATA_DIR": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def history(folder: Path, *arguments: str) -> Ran:
+    where = {"SESSIONTAPE_DATA_DIR": str(folder)}
+    found = run(folder, "history", *arguments, "--namespace", "unit-1", **where)
     assert found.returncode == 0, found.stderr
     return found
 

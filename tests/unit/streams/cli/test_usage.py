@@ -1,9 +1,8 @@
-"""The command line as a process: help, exit codes, one sentence an error; no broker."""
+"""The command line: help, exit codes, one sentence an error; no broker."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,21 +13,7 @@ import pytest
 from streams.cli import COMMANDS
 from streams.cli.output import atomic_file, clock
 from streams.errors import ConfigError
-
-PROGRAM = (sys.executable, "-c", "from streams.cli import main; main()")
-
-
-def run(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "SESSIONTAPE_DATA_DIR": str(tmp_path / "data"), **variables}
-    return subprocess.run(
-        [*PROGRAM, *arguments],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+from tests.unit.streams.cli.running import run
 
 
 def test_help_lists_every_command(tmp_path: Path) -> None:
