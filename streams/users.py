@@ -84,7 +84,8 @@ def allow(settings: Settings, principal: str, rules: Iterable[Rule]) -> None:
     BrokerError
         The brokers refuse it.
     """
-    wanted = [
+    # Each once: two workers' rules overlap, and one user may be both.
+    wanted = {
         AclBinding(
             ResourceType[rule.resource.upper()],
             rule.name,
@@ -96,9 +97,9 @@ def allow(settings: Settings, principal: str, rules: Iterable[Rule]) -> None:
         )
         for rule in rules
         for operation in rule.operations
-    ]
+    }
     with admin(settings) as client:
-        for done in client.create_acls(wanted).values():
+        for done in client.create_acls(list(wanted)).values():
             _await(done, f"{principal} is not allowed what it needs")
 
 
