@@ -152,23 +152,23 @@ def rules_of(namespace: str, groups: Sequence[str] = ()) -> dict[str, tuple[Rule
     }
 
 
-def principals_of(namespace: str, given: Sequence[str] = ()) -> dict[str, str]:
-    """Return the principal of each worker.
+def principals_of(namespace: str, given: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+    """Return the principals of each worker: one, or those that are given.
 
     Parameters
     ----------
     namespace
         Without more, a worker is ``User:<namespace>-<worker>``.
     given
-        ``<worker>=<principal>`` for one worker, ``<principal>`` for all that are not named; a
-        principal without a type is a ``User``.
+        ``<worker>=<principal>`` for one worker, again for another that may do as much;
+        ``<principal>`` for all that are not named; one without a type is a ``User``.
 
     Raises
     ------
     ConfigError
         One is empty.
     """
-    others, own = "", dict[str, str]()
+    others, own = "", dict[str, tuple[str, ...]]()
     for text in given:
         worker, equals, name = text.partition("=")
         is_own = bool(equals) and worker in WORKERS
@@ -180,10 +180,10 @@ def principals_of(namespace: str, given: Sequence[str] = ()) -> dict[str, str]:
             raise ConfigError(msg)
         name = name if name.startswith("User:") else f"User:{name}"
         if is_own:
-            own[worker] = name
+            own[worker] = (*own.get(worker, ()), name)
         else:
             others = name
-    return {name: own.get(name, others or f"User:{namespace}-{name}") for name in WORKERS}
+    return {name: own.get(name, (others or f"User:{namespace}-{name}",)) for name in WORKERS}
 
 
 def _topic(name: str, *operations: str, is_prefix: bool = False) -> Rule:

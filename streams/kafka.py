@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
@@ -18,6 +18,7 @@ from streams.topics import PARTITIONER, Topics
 __all__ = [
     "Config",
     "admin",
+    "await_brokers",
     "check_topics",
     "consumer_config",
     "create_topics",
@@ -30,6 +31,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Config: TypeAlias = dict[str, str | int | float | bool]
 
 METADATA_TIMEOUT_S = 10.0
@@ -39,6 +41,7 @@ CREATED_S = 10.0
 """Seconds within which topics that were created are to be seen."""
 _REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 AWAY_POLL_S = 0.5
+_SHOW_ONE = "; if they want a certificate, set SESSIONTAPE_SSL_CERTIFICATE_LOCATION"
 
 
 class MissingTopicError(TopicError):
@@ -182,16 +185,36 @@ def ensure_topics(settings: Settings, shards: int = 0, wait_s: float = 0.0) -> i
     BrokerError
         The brokers can't be reached.
     """
+
+    def ensured() -> int:
+        wanted = shards
+        if not wanted:
+            try:
+                wanted = check_topics(settings, (Topics(settings.namespace).session,))
+            except TopicError:
+                wanted = settings.partitions
+        return create_topics(settings, wanted)
+
+    return _again(ensured, wait_s)
+
+
+def await_brokers(settings: Settings, wait_s: float) -> None:
+    """Wait until brokers answer.
+
+    Raises
+    ------
+    BrokerError
+        They do not, or don't let us in.
+    """
+    _again(lambda: topics_there(settings), wait_s)
+
+
+def _again(ask: Callable[[], T], wait_s: float) -> T:
+    """Ask again for some seconds, while brokers may not be there yet."""
     deadline_s = time.monotonic() + wait_s
     while True:
         try:
-            wanted = shards
-            if not wanted:
-                try:
-                    wanted = check_topics(settings, (Topics(settings.namespace).session,))
-                except TopicError:
-                    wanted = settings.partitions
-            return create_topics(settings, wanted)
+            return ask()
         except BrokerError:
             if time.monotonic() > deadline_s:
                 raise
@@ -267,7 +290,10 @@ def topics_there(settings: Settings) -> dict[str, TopicMetadata]:
                     raise BrokerError(_refusal(settings, refused[0])) from exc
                 if time.monotonic() > deadline_s:
                     where = settings.bootstrap_servers
-                    msg = f"no broker answers at {where}: {exc.args[0].str()}"
+                    # Of a certificate that is missing TLS 1.3 tells nobody: the brokers hang up.
+                    shows = settings.ssl_certificate_location is not None
+                    hint = "" if shows or settings.security_protocol != "SSL" else _SHOW_ONE
+                    msg = f"no broker answers at {where}: {exc.args[0].str()}{hint}"
                     raise BrokerError(msg) from exc
 
 

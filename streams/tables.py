@@ -195,6 +195,7 @@ class Tables:
         if view is None:
             view = self._views[shard] = _View(event, frame)
             TAKEOVERS.labels(*self._worker, shard).inc()
+            log.info("shard %d is folded from offset %d on", shard, offset)
         ROWS.labels(*self._worker, shard, self.topics.session).inc(frame.rows)
         view.event, view.last, view.offset, view.is_dirty = event, frame, offset, True
         if frame.waiting:

@@ -1,19 +1,14 @@
-"""A broker that lets nobody in without TLS and a password, and knows what each may do."""
+"""A broker that lets nobody in without TLS and a name, and knows what each may do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import trustme
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka import KafkaError, Message, Producer
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -21,16 +16,17 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from streams.acls import Rule
-from streams.kafka import admin
+from streams.kafka import producer_config
+from streams.local import ports
 from streams.local.kafka import HOST, Guard
 from streams.settings import Settings
 
-__all__ = ["MECHANISM", "allow", "guard", "signed_in"]
+__all__ = ["ADMIN", "CERTIFICATES", "guard", "refusal_of", "shown", "signed_in"]
 
 MECHANISM = "SCRAM-SHA-512"
 ADMIN = "admin"
 PROTOCOL = "SASL_SSL"
+CERTIFICATES = "SSL"
 
 
 def guard(folder: Path, passwords: Mapping[str, str]) -> Guard:
@@ -39,22 +35,28 @@ def guard(folder: Path, passwords: Mapping[str, str]) -> Guard:
     Parameters
     ----------
     folder
-        Gets ``ca.pem``, ``broker.pem`` and, of another authority, ``stranger.pem``.
+        Gets ``ca.pem``, ``broker.pem``, a certificate with its key for each user and, of another
+        authority, ``stranger.pem``.
     passwords
         Passwords by user; `ADMIN` is one of them and may do everything.
+
+    Returns
+    -------
+    Guard
+        It has a listener for passwords, and `CERTIFICATES` among the others for certificates.
     """
     folder.mkdir()
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     trustme.CA().cert_pem.write_to_path(folder / "stranger.pem")
-    server = authority.issue_cert(HOST)
-    key = load_pem_private_key(server.private_key_pem.bytes(), None)
     store = folder / "broker.pem"
-    # Java reads keys as PKCS #8 only.
-    store.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    with store.open("ab") as out:
-        for certificate in server.cert_chain_pems:
-            out.write(certificate.bytes())
+    _write(authority.issue_cert(HOST), store)
+    for name in passwords:
+        # Java takes no certificate whose list of other names is empty.
+        _write(authority.issue_cert(HOST, common_name=name), folder / f"{name}.pem")
+    with ExitStack() as held:
+        port = ports.hold(held, HOST)
+    assert port is not None
     login = (
         "org.apache.kafka.common.security.scram.ScramLoginModule required "
         f'username="{ADMIN}" password="{passwords[ADMIN]}";'
@@ -64,6 +66,8 @@ def guard(folder: Path, passwords: Mapping[str, str]) -> Guard:
         "ssl.keystore.location": str(store),
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(folder / "ca.pem"),
+        f"listener.name.{CERTIFICATES.lower()}.ssl.client.auth": "required",
+        "ssl.principal.mapping.rules": "RULE:^CN=([^,]+),.*$/$1/",
         "sasl.enabled.mechanisms": MECHANISM,
         "sasl.mechanism.inter.broker.protocol": MECHANISM,
         f"listener.name.{PROTOCOL.lower()}.{MECHANISM.lower()}.sasl.jaas.config": login,
@@ -83,7 +87,16 @@ def guard(folder: Path, passwords: Mapping[str, str]) -> Guard:
         "sasl.password": passwords[ADMIN],
         "ssl.ca.location": str(folder / "ca.pem"),
     }
-    return Guard(PROTOCOL, properties, tuple(users), client)
+    return Guard(PROTOCOL, properties, tuple(users), client, {CERTIFICATES: port})
+
+
+def _write(certificate: trustme.LeafCert, path: Path) -> None:
+    """Write a key and its chain, the key as PKCS #8: Java reads no other."""
+    key = load_pem_private_key(certificate.private_key_pem.bytes(), None)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with path.open("ab") as out:
+        for part in certificate.cert_chain_pems:
+            out.write(part.bytes())
 
 
 def signed_in(folder: Path, user: str, password: str) -> dict[str, Any]:
@@ -97,23 +110,24 @@ def signed_in(folder: Path, user: str, password: str) -> dict[str, Any]:
     }
 
 
-def allow(settings: Settings, principal: str, rules: Iterable[Rule]) -> None:
-    """Allow a principal what some rules say, and no more; ``settings`` are those of the admin."""
-    wanted = [
-        AclBinding(
-            ResourceType[
-                {"transactional_id": "TRANSACTIONAL_ID"}.get(rule.resource, rule.resource.upper())
-            ],
-            rule.name,
-            ResourcePatternType[rule.pattern.upper()],
-            principal,
-            "*",
-            AclOperation[operation],
-            AclPermissionType.ALLOW,
-        )
-        for rule in rules
-        for operation in rule.operations
-    ]
-    with admin(settings) as client:
-        for done in client.create_acls(wanted).values():
-            done.result(20)
+def shown(folder: Path, user: str) -> dict[str, Any]:
+    """Return the settings with which a user comes in by a certificate."""
+    return {
+        "security_protocol": CERTIFICATES,
+        "ssl_ca_location": folder / "ca.pem",
+        "ssl_certificate_location": folder / f"{user}.pem",
+        "ssl_key_location": folder / f"{user}.pem",
+    }
+
+
+def refusal_of(settings: Settings, topic: str) -> int:
+    """Return why a message to a topic was not taken; 0 where it was."""
+    found: list[int] = []
+
+    def told(error: KafkaError | None, _: Message) -> None:
+        found.append(0 if error is None else error.code())
+
+    producer = Producer(producer_config(settings, enable_idempotence=False))
+    producer.produce(topic, b"no", partition=0, on_delivery=told)
+    producer.flush(20)
+    return found[0]

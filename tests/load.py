@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.harness import Tape
-from tests.rows import expected_rows
+from tests.rows import expected_digests, expected_rows
+from tests.tabled import check_tables
 from tests.workers import Worker
 
 __all__ = ["SOURCE", "begin", "finish", "rows_come", "start_all"]
@@ -40,14 +41,19 @@ def start_all(tape: Tape, *, is_supervised: bool = False) -> dict[str, Worker]:
 
 
 def finish(tape: Tape) -> None:
-    """Let the rest go at full speed; the rows must be those of the source, each once."""
+    """Let the rest go at full speed, and hold all of it against the source.
+
+    The rows must be those of the source, each once, in the digests of a run that nothing was done
+    to, and the tables what these rows fold to.
+    """
     assert not tape.ended(), "the replay was too short for what was done to it"
     tape.full_speed()
     tape.play(timeout_s=180)
-    assert tape.rows() == expected_rows(SOURCE, "XNYS", START, END, HOURS)
-    table = tape.await_tables()
-    last = {name.partition("/")[2]: row for name, row in table.items() if name[:7] == "symbols"}
-    assert set(last) == set(tape.symbols)
+    wanted = (SOURCE, "XNYS", START, END, HOURS)
+    assert tape.rows() == expected_rows(*wanted)
+    digest = tape.digest()
+    assert (digest.final(), digest.as_known()) == expected_digests(*wanted)
+    check_tables(tape, tape.await_tables(), END, hours=HOURS, has_upkeep=True)
 
 
 def rows_come(tape: Tape) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from schemas import BarBlock
 from streams.calendar import sessions_between
 from streams.intervals import MINUTE_NS
 from streams.sources import open_source
 
-__all__ = ["Row", "expected_rows", "rows_of"]
+__all__ = ["Row", "digest_of", "expected_digests", "expected_rows", "rows_of"]
 
 VALUES = ("open", "high", "low", "close", "volume")
 
@@ -53,9 +56,44 @@ def expected_rows(
     source: str, calendar: str, start: str, end: str, hours: str = "regular"
 ) -> tuple[Row, ...]:
     """Return what the tape must give of a source, from the source alone."""
+    sessions = _sessions(source, calendar, start, end, hours)
+    return tuple(row for rows in sessions.values() for row in rows)
+
+
+def expected_digests(
+    source: str, calendar: str, start: str, end: str, hours: str = "regular"
+) -> tuple[str, str]:
+    """Return the digests, final and as known, that a run must have, from the source alone."""
+    sessions = _sessions(source, calendar, start, end, hours)
+    return digest_of(sessions, as_known=False), digest_of(sessions, as_known=True)
+
+
+def digest_of(sessions: Mapping[str, Sequence[Row]], *, as_known: bool) -> str:
+    """Return a digest of rows in its order, by session: `streams.digest` has the definition."""
+    found = hashlib.sha256()
+    for label, rows in sessions.items():
+        names = sorted({row.symbol for row in rows})
+        found.update(f"{label}\nbars\n".encode() + "\n".join(names).encode() + b"\n\n")
+        columns = [
+            np.array([names.index(row.symbol) for row in rows], "<i4"),
+            np.array([row.interval_ns for row in rows], "<i8"),
+            np.array([row.ts_ns for row in rows], "<i8"),
+            *(np.array([getattr(row, name) for row in rows], "<f8") for name in VALUES),
+        ]
+        if as_known:
+            columns += [
+                np.array([row.known_ns for row in rows], "<i8"),
+                np.array([row.revision for row in rows], "<i4"),
+            ]
+        for column in columns:
+            found.update(column.tobytes())
+    return found.hexdigest()
+
+
+def _sessions(source: str, calendar: str, start: str, end: str, hours: str) -> dict[str, list[Row]]:
     market = open_source(source)
     symbols = market.symbols()
-    found: list[Row] = []
+    found: dict[str, list[Row]] = {}
     for session in sessions_between(calendar, start, end, hours):
         mine: list[Row] = []
         for block in market.load("bars", symbols, session.open_ns, session.close_ns, MINUTE_NS):
@@ -66,5 +104,5 @@ def expected_rows(
                 name = block.symbols[block.symbol[at]]
                 o, h, lo, c, v = (float(getattr(block, n)[at]) for n in VALUES)
                 mine.append(Row(ts + MINUTE_NS, name, ts, MINUTE_NS, o, h, lo, c, v))
-        found += sorted(mine)
-    return tuple(found)
+        found[session.label] = sorted(mine)
+    return found

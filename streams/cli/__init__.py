@@ -205,10 +205,11 @@ COMMANDS = {
     "acls": Command(
         "acls",
         "The stack",
-        "Show what each worker needs to be allowed at brokers that ask.",
+        "Show what each worker needs to be allowed at brokers that ask, or allow it.",
         (
             "acls --namespace research",
             "acls --principal User:tape --principal reader=User:alice --json",
+            "acls --apply --passwords passwords --wait 60",
         ),
     ),
     "scale-plan": Command(

@@ -100,12 +100,15 @@ class Guard:
         Arguments of the storage tool when the folder is made, such as ``--add-scram=…``.
     client
         Properties of confluent-kafka with which a client is let in.
+    others
+        Ports at `HOST` of further listeners for clients, by their protocols.
     """
 
     protocol: str = PLAIN
     properties: Mapping[str, str] = field(default_factory=dict)
     format: tuple[str, ...] = ()
     client: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 OPEN = Guard()
@@ -125,12 +128,15 @@ def properties(data_dir: Path, ports: dict[str, int], guard: Guard = OPEN) -> st
         What is asked of clients.
     """
     client, controller = (f"{HOST}:{ports[name]}" for name in ("client", "controller"))
-    protocol = guard.protocol
+    listeners = {guard.protocol: client}
+    listeners |= {protocol: f"{HOST}:{port}" for protocol, port in guard.others.items()}
+    offered = ",".join(f"{protocol}://{place}" for protocol, place in listeners.items())
+    protocols = "".join(f",{protocol}:{protocol}" for protocol in listeners)
     settings = _SETTINGS | {
-        "listeners": f"{protocol}://{client},CONTROLLER://{controller}",
-        "advertised.listeners": f"{protocol}://{client}",
-        "listener.security.protocol.map": f"CONTROLLER:{PLAIN},{protocol}:{protocol}",
-        "security.inter.broker.protocol": protocol,
+        "listeners": f"{offered},CONTROLLER://{controller}",
+        "advertised.listeners": offered,
+        "listener.security.protocol.map": f"CONTROLLER:{PLAIN}{protocols}",
+        "security.inter.broker.protocol": guard.protocol,
         "controller.quorum.voters": f"1@{controller}",
         # A backslash escapes in a Java properties file.
         "log.dirs": str(data_dir / "data").replace("\\", "\\\\"),

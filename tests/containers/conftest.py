@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from scripts import local_images
-from tests.containers.engine import HERE, Compose
+from streams.local import LocalBroker
+from tests.containers.engine import REPLAY, Compose
+from tests.integration.commands import run
 
 # What tidies up is a container of an image that can't be pulled everywhere: we do it ourselves.
 os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
@@ -23,6 +27,20 @@ def images() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def one_broker(images: tuple[str, ...]) -> Iterator[Compose]:
     """The broker of docker-compose.yml, shared by the tests that do it no harm."""
-    with Compose(HERE / "credentials.yml") as compose:
+    with Compose() as compose:
         compose.up_brokers()
         yield compose
+
+
+@pytest.fixture(scope="session")
+def played_here(broker: LocalBroker, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `REPLAY` says on a local stack."""
+    done = run(
+        tmp_path_factory.mktemp("own"),
+        *REPLAY,
+        *("--no-sink", "--namespace", "composed"),
+        SESSIONTAPE_BOOTSTRAP_SERVERS=broker.bootstrap_servers,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,7 @@ from typing import Any, Self
 import docker
 from confluent_kafka import KafkaException
 from docker.errors import NotFound
-from docker.models.containers import Container
+from docker.models.containers import Container, ExecResult
 from testcontainers.core.container import DockerContainer
 
 from scripts.local_images import KAFKA, WORKERS
@@ -32,10 +33,28 @@ from streams.settings import Settings
 from tests.harness import Tape
 from tests.workers import Worker
 
-__all__ = ["HERE", "ROOT", "Compose", "ContainerTape", "ContainerWorker", "client", "wait_until"]
+__all__ = [
+    "HERE",
+    "REPLAY",
+    "ROOT",
+    "SAME",
+    "WORKERS_UP",
+    "Compose",
+    "ContainerTape",
+    "ContainerWorker",
+    "client",
+    "wait_until",
+]
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+REPLAY = (
+    *("replay", "--source", "synthetic:symbols=6,missing=0.01"),
+    *("--start", "2024-11-27", "--end", "2024-11-29", "--json"),
+)
+SAME = ("digest", "digest_as_known", "bars", "quality", "no_trade_minutes", "incomplete")
+"""What a replay says that must be the same on every stack."""
+WORKERS_UP = ("coordinator", "tables", "upkeep")
 COMPOSE_S = 240
 STARTED_S = 180.0
 LOOK_S = 0.2
@@ -123,6 +142,18 @@ class Compose:
         settings = Settings(bootstrap_servers=self.bootstrap_servers)
         wait_until(lambda: brokers_of(settings) == len(self._brokers), "all brokers", STARTED_S)
 
+    def await_healthy(self, *services: str) -> None:
+        """Wait until the health check of each service is content.
+
+        It is run here, again and again: the engine itself looks every ten seconds only.
+        """
+        for service in services:
+            container = self.container(service)
+            check = partial(
+                container.exec_run, container.attrs["Config"]["Healthcheck"]["Test"][1:]
+            )
+            wait_until(partial(_succeeds, check), f"a healthy {service}", STARTED_S)
+
     @property
     def bootstrap_servers(self) -> str:
         """The brokers as the host reaches them."""
@@ -136,6 +167,10 @@ class Compose:
     def container(self, service: str) -> Container:
         """Return the container of a service."""
         return self._client.containers.get(self("ps", "--quiet", service).strip())
+
+
+def _succeeds(check: Callable[[], ExecResult]) -> bool:
+    return bool(check().exit_code == 0)
 
 
 def _program() -> list[str]:

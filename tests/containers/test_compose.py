@@ -5,47 +5,35 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scripts.local_images import WORKERS
-from streams.local import LocalBroker
-from tests.containers.engine import Compose, client, wait_until
+from tests.containers.engine import REPLAY, SAME, WORKERS_UP, Compose, client
 from tests.integration.commands import run
 
 pytestmark = pytest.mark.timeout(600)
 
-SOURCE = "synthetic:symbols=6,missing=0.01"
-REPLAY = ("replay", "--source", SOURCE, "--start", "2024-11-27", "--end", "2024-11-29", "--json")
-WORKERS_UP = ("coordinator", "tables", "upkeep")
 STOPPED_S = 5.0
 
 
 def test_a_replay_from_the_host_is_that_of_a_local_stack(
-    images: tuple[str, ...], broker: LocalBroker, tmp_path: Path
+    images: tuple[str, ...], played_here: dict[str, Any], tmp_path: Path
 ) -> None:
     with Compose(SESSIONTAPE_NAMESPACE="tape") as compose:
         compose.up(*WORKERS_UP)
+        compose.await_healthy(*WORKERS_UP)
         here = {"SESSIONTAPE_BOOTSTRAP_SERVERS": compose.bootstrap_servers}
-        containers = {name: compose.container(name) for name in WORKERS_UP}
-
-        def are_healthy() -> bool:
-            for found in containers.values():
-                found.reload()
-            return all(
-                c.attrs["State"]["Health"]["Status"] == "healthy" for c in containers.values()
-            )
-
-        wait_until(are_healthy, "every worker healthy", 180)
-        played = run(tmp_path / "here", *REPLAY, **here)
+        played = run(tmp_path, *REPLAY, **here)
         assert played.returncode == 0, played.stderr
         found = json.loads(played.stdout)
-        printed = run(
-            tmp_path / "here", "subscribe", "--from", "start", "--until", "idle", "--json", **here
-        )
+        assert {name: found[name] for name in SAME} == {name: played_here[name] for name in SAME}
+        printed = run(tmp_path, "subscribe", "--from", "start", "--until", "idle", "--json", **here)
         assert printed.returncode == 0, printed.stderr
         assert len(printed.stdout.splitlines()) == found["bars"]
         # The workers were those of the containers: none of them saw another beside it.
+        containers = {name: compose.container(name) for name in WORKERS_UP}
         logs = {name: container.logs().decode() for name, container in containers.items()}
         assert "shard 0 is ours" in logs["coordinator"]
         for name, container in containers.items():
@@ -54,12 +42,6 @@ def test_a_replay_from_the_host_is_that_of_a_local_stack(
             container.kill("SIGTERM")
             assert container.wait(timeout=30)["StatusCode"] == 0, container.logs().decode()
             assert time.monotonic() - began_s < STOPPED_S, name
-    own = {"SESSIONTAPE_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
-    wanted = run(tmp_path / "own", *REPLAY, "--no-sink", "--namespace", "composed", **own)
-    assert wanted.returncode == 0, wanted.stderr
-    same = json.loads(wanted.stdout)
-    for name in ("digest", "digest_as_known", "bars", "quality", "no_trade_minutes", "incomplete"):
-        assert found[name] == same[name], name
 
 
 def test_the_image_holds_what_runs_and_nothing_that_builds(images: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Brokers that ask: TLS, SASL/SCRAM, and for each user the operations of the table and no more."""
+"""Brokers that ask: TLS, SCRAM or certificates, and for each the operations of the table alone."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError
 
+import streams.kafka
 from bench.replay import SOURCE, expected_digest
 from streams import SessionStream
 from streams.acls import WORKERS, rules_of
 from streams.digest import Digest
 from streams.errors import BrokerError, TopicError
-from streams.kafka import METADATA_TIMEOUT_S, check_topics, producer_config, topics_there
+from streams.kafka import METADATA_TIMEOUT_S, check_topics, topics_there
 from streams.local import LocalBroker
+from streams.local.kafka import HOST, Guard
 from streams.local.status import status
 from streams.positions import FrameWriter
 from streams.settings import Settings
 from streams.topics import Topics
-from tests.guarded import ADMIN, allow, guard, signed_in
+from streams.users import allow, make
+from tests.guarded import ADMIN, CERTIFICATES, guard, refusal_of, shown, signed_in
 from tests.harness import Tape
 from tests.integration.commands import PROGRAM
 from tests.workers import environment
 
+TOPIC_REFUSED = KafkaError.TOPIC_AUTHORIZATION_FAILED
 SYMBOLS = 12
 START, END = "2024-11-27", "2024-11-29"
 PASSWORDS = {name: f"{name}-hush-4711" for name in (ADMIN, *WORKERS)}
@@ -42,10 +46,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def asking(folder: Path) -> Iterator[LocalBroker]:
+def guarding(folder: Path) -> Guard:
+    """What is asked."""
+    return guard(folder, PASSWORDS)
+
+
+@pytest.fixture(scope="module")
+def asking(folder: Path, guarding: Guard) -> Iterator[LocalBroker]:
     """A broker that lets in whom it knows, over TLS, and allows them what they were given."""
-    with LocalBroker(folder.with_name("broker"), guard=guard(folder, PASSWORDS)) as running:
+    with LocalBroker(folder.with_name("broker"), guard=guarding) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def by_certificate(asking: LocalBroker, guarding: Guard) -> str:
+    """The same broker, where it asks for a certificate."""
+    return f"{HOST}:{guarding.others[CERTIFICATES]}"
 
 
 def login(folder: Path, user: str) -> dict[str, Any]:
@@ -69,9 +85,18 @@ def test_workers_that_may_do_what_the_table_says_play_a_run_and_a_reader_only_re
     asking: LocalBroker, folder: Path, namespace: str, tmp_path: Path
 ) -> None:
     servers = asking.bootstrap_servers
-    chief = Settings(bootstrap_servers=servers, namespace=namespace, **login(folder, ADMIN))
-    for name, rules in rules_of(namespace, (f"{namespace}.test",)).items():
-        allow(chief, f"User:{name}", rules)
+    given = tmp_path / "passwords"
+    given.write_text("# of the one who reads\nalice=alice-hush-4711\n")
+    principals = [f"--principal={name}={name}" for name in WORKERS if name != "reader"]
+    allowed = run(
+        *("sessiontape", "acls", "--apply", f"--passwords={given}", f"--group={namespace}.test"),
+        *(*principals, "--principal=reader=alice", "--json"),
+        bootstrap_servers=servers,
+        namespace=namespace,
+        **login(folder, ADMIN),
+    )
+    assert allowed.returncode == 0, allowed.stderr
+    assert json.loads(allowed.stdout)["users"] == ["alice"]
     source = SOURCE.format(symbols=SYMBOLS)
     operator = login(folder, "operator")
     with Tape(servers, namespace, tmp_path, partitions=2, source=source, **operator) as tape:
@@ -86,14 +111,15 @@ def test_workers_that_may_do_what_the_table_says_play_a_run_and_a_reader_only_re
         tape.await_tables()
         tape.await_sink()
 
-        reader = Settings(bootstrap_servers=servers, namespace=namespace, **login(folder, "reader"))
+        alice = signed_in(folder, "alice", "alice-hush-4711")
+        reader = Settings(bootstrap_servers=servers, namespace=namespace, **alice)
         digest = Digest()
         with SessionStream(start="first", until="idle", settings=reader) as stream:
             for batch in stream.frames(timeout_s=30):
                 digest.add(batch)
         assert digest.final() == tape.digest().final()
         for topic in (*tape.topics.raw, tape.topics.session, tape.topics.control):
-            assert refusal_of(reader, topic) == KafkaError.TOPIC_AUTHORIZATION_FAILED
+            assert refusal_of(reader, topic) == TOPIC_REFUSED
         with pytest.raises(BrokerError, match=r"(?i)transactional"):
             FrameWriter(reader, 0).open()
 
@@ -105,17 +131,41 @@ def test_workers_that_may_do_what_the_table_says_play_a_run_and_a_reader_only_re
         assert "authorization" not in said.lower()
 
 
-def refusal_of(settings: Settings, topic: str) -> int:
-    """Return why a message to a topic was not taken; 0 where it was."""
-    found: list[int] = []
+def test_certificates_do_in_place_of_passwords(
+    by_certificate: str,
+    folder: Path,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chief = Settings(bootstrap_servers=by_certificate, namespace=namespace, **shown(folder, ADMIN))
+    names = ("coordinator", "producer", "operator")
+    rules = rules_of(namespace, (f"{namespace}.test",))
+    for name in names:
+        allow(chief, f"User:{name}", rules[name])
+    source = SOURCE.format(symbols=SYMBOLS)
+    operator = shown(folder, "operator")
+    with Tape(by_certificate, namespace, tmp_path, partitions=2, source=source, **operator) as tape:
+        tape.worker("coordinator", "streams.coordinator", **shown(folder, "coordinator"))
+        tape.worker("producer", "streams.producer", "--source", source, **shown(folder, "producer"))
+        tape.start(END, END, readers=(tape.group,))
+        tape.play()
+        assert tape.digest().final() == expected_digest(SYMBOLS, END, END)
+        assert refusal_of(tape.settings, tape.topics.session) == TOPIC_REFUSED
+    # Who shows none is not let in, and who is nobody to the broker sees no topic.
+    monkeypatch.setattr(streams.kafka, "METADATA_TIMEOUT_S", 1.0)
+    with pytest.raises(BrokerError, match=r"want a certificate, set SESSIONTAPE_SSL_CERT"):
+        topics_there(chief.but(ssl_certificate_location=None, ssl_key_location=None))
+    nobody = Settings(bootstrap_servers=by_certificate, **shown(folder, "sender"))
+    assert namespace not in {name.partition(".")[0] for name in topics_there(nobody)}
 
-    def told(error: KafkaError | None, _: Message) -> None:
-        found.append(0 if error is None else error.code())
 
-    producer = Producer(producer_config(settings, enable_idempotence=False))
-    producer.produce(topic, b"no", partition=0, on_delivery=told)
-    producer.flush(20)
-    return found[0]
+def test_who_may_not_change_the_cluster_is_told_so(asking: LocalBroker, folder: Path) -> None:
+    reader = Settings(bootstrap_servers=asking.bootstrap_servers, **login(folder, "reader"))
+    with pytest.raises(BrokerError, match=r"User:eve is not allowed .* sign in as"):
+        allow(reader, "User:eve", [rule for rules in rules_of("tape").values() for rule in rules])
+    with pytest.raises(BrokerError, match=r"user 'eve' is not made .* sign in as"):
+        make(reader, {"eve": "hush"})
 
 
 @pytest.mark.parametrize(

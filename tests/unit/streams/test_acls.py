@@ -75,14 +75,21 @@ def test_groups_of_other_names_are_read_by_readers_and_seen_by_who_waits_for_the
 @pytest.mark.parametrize(
     ("given", "coordinator", "reader"),
     [
-        ((), "User:desk-coordinator", "User:desk-reader"),
-        (("User:tape",), "User:tape", "User:tape"),
-        (("tape", "reader=alice"), "User:tape", "User:alice"),
-        (("reader=User:CN=alice,O=desk",), "User:desk-coordinator", "User:CN=alice,O=desk"),
-        (("User:CN=tape,O=desk",), "User:CN=tape,O=desk", "User:CN=tape,O=desk"),
+        ((), ("User:desk-coordinator",), ("User:desk-reader",)),
+        (("User:tape",), ("User:tape",), ("User:tape",)),
+        (("tape", "reader=alice"), ("User:tape",), ("User:alice",)),
+        (("reader=alice", "reader=bob"), ("User:desk-coordinator",), ("User:alice", "User:bob")),
+        (
+            ("reader=User:CN=alice,O=desk",),
+            ("User:desk-coordinator",),
+            ("User:CN=alice,O=desk",),
+        ),
+        (("User:CN=tape,O=desk",), ("User:CN=tape,O=desk",), ("User:CN=tape,O=desk",)),
     ],
 )
-def test_principals(given: tuple[str, ...], coordinator: str, reader: str) -> None:
+def test_principals(
+    given: tuple[str, ...], coordinator: tuple[str, ...], reader: tuple[str, ...]
+) -> None:
     found = principals_of("desk", given)
     assert found.keys() == WORKERS.keys()
     assert (found["coordinator"], found["reader"]) == (coordinator, reader)

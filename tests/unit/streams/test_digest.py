@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tests.rows
 from schemas import Frame
 from streams.client.batch import Batch
 from streams.client.merging import Merger
@@ -35,7 +35,7 @@ def of_days(*days: Day) -> tuple[str, str]:
 
 def by_hand(days: list[Day], *, as_known: bool) -> str:
     """The definition row by row, over the rows a day was made of."""
-    found = hashlib.sha256()
+    sessions: dict[str, list[tests.rows.Row]] = {}
     for day in days:
         rows = list(day.rows)
         if not as_known:
@@ -47,26 +47,15 @@ def by_hand(days: list[Day], *, as_known: bool) -> str:
             rows = sorted(
                 best.values(), key=lambda r: (r.ts_ns + r.interval_ns, r.interval_ns, r.symbol)
             )
-        names = sorted({row.symbol for row in rows})
-        found.update(f"{day.label}\nbars\n".encode() + "\n".join(names).encode() + b"\n\n")
-        columns = [
-            np.array([names.index(row.symbol) for row in rows], "<i4"),
-            np.array([row.interval_ns for row in rows], "<i8"),
-            np.array([row.ts_ns for row in rows], "<i8"),
-            np.array([row.close - 0.5 for row in rows], "<f8"),
-            np.array([row.close + 1.0 for row in rows], "<f8"),
-            np.array([row.close - 1.0 for row in rows], "<f8"),
-            np.array([row.close for row in rows], "<f8"),
-            np.array([row.volume for row in rows], "<f8"),
+        sessions[day.label] = [
+            tests.rows.Row(
+                *(row.known_ns, row.symbol, row.ts_ns, row.interval_ns),
+                *(row.close - 0.5, row.close + 1.0, row.close - 1.0, row.close, row.volume),
+                row.revision,
+            )
+            for row in rows
         ]
-        if as_known:
-            columns += [
-                np.array([row.known_ns for row in rows], "<i8"),
-                np.array([row.revision for row in rows], "<i4"),
-            ]
-        for column in columns:
-            found.update(column.tobytes())
-    return found.hexdigest()
+    return tests.rows.digest_of(sessions, as_known=as_known)
 
 
 LATE = Row(OPEN_NS + 4 * MINUTE_NS, "S001", OPEN_NS + MINUTE_NS, 12.5, 3.0, 1, is_late=True)
