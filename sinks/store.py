@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from streams.errors import ConfigError, HistoryError
 from streams.settings import Settings
 
 __all__ = ["NoTapeError", "Store", "database_of"]
+
+# What the client warns of it raises, too, and that is told in a sentence.
+logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
 
 DATABASE_PREFIX = "sessiontape_"
 CONNECT_TIMEOUT_S = 5

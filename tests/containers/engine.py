@@ -25,7 +25,7 @@ from docker.errors import NotFound
 from docker.models.containers import Container
 from testcontainers.core.container import DockerContainer
 
-from scripts.local_images import KAFKA, WORKERS
+from scripts.local_images import CLICKHOUSE, KAFKA, PROMETHEUS, WORKERS
 from streams.kafka import admin
 from streams.local import ports
 from streams.settings import Settings
@@ -56,18 +56,25 @@ class Compose:
         Files that come on top.
     brokers
         Services that are brokers, each with the variable that names its port on the host.
+    others
+        Other services that are reached from the host, likewise.
     """
 
     def __init__(
-        self, *more: Path, brokers: Mapping[str, str] | None = None, **variables: str
+        self,
+        *more: Path,
+        brokers: Mapping[str, str] | None = None,
+        others: Mapping[str, str] | None = None,
+        **variables: str,
     ) -> None:
         self.project = f"sttest{uuid.uuid4().hex[:8]}"
         self.network = f"{self.project}_default"
         self._brokers = dict(brokers or {"kafka": "SESSIONTAPE_KAFKA_PORT"})
         self._files = [ROOT / "docker-compose.yml", *more]
+        names = {**self._brokers, **(others or {})}
         with ExitStack() as held:
-            found = {name: ports.hold(held, "127.0.0.1") for name in self._brokers.values()}
-        self.ports = [port for port in found.values() if port is not None]
+            found = {name: ports.hold(held, "127.0.0.1") for name in names.values()}
+        self.port_of = {service: found[name] for service, name in names.items()}
         self._environment = (
             {name: value for name, value in os.environ.items() if "SESSIONTAPE" not in name}
             | {name: str(port) for name, port in found.items()}
@@ -75,8 +82,10 @@ class Compose:
                 "COMPOSE_PROJECT_NAME": self.project,
                 "SESSIONTAPE_IMAGE": WORKERS,
                 "SESSIONTAPE_KAFKA_IMAGE": KAFKA,
-                "SESSIONTAPE_COMPOSE_CLICKHOUSE_DSN": "",
+                "SESSIONTAPE_CLICKHOUSE_IMAGE": CLICKHOUSE,
+                "SESSIONTAPE_PROMETHEUS_IMAGE": PROMETHEUS,
             }
+            | ({} if "clickhouse" in names else {"SESSIONTAPE_COMPOSE_CLICKHOUSE_DSN": ""})
             | variables
         )
         self._client = client()
@@ -126,7 +135,7 @@ class Compose:
     @property
     def bootstrap_servers(self) -> str:
         """The brokers as the host reaches them."""
-        return ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        return ",".join(f"127.0.0.1:{self.port_of[name]}" for name in self._brokers)
 
     @property
     def inside(self) -> str:

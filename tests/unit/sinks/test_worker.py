@@ -23,6 +23,7 @@ class Memory:
     taken: list[Delivered] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     refuses: bool = False
+    refused: int = 0
     is_behind: bool = False
 
     def resume(
@@ -35,7 +36,8 @@ class Memory:
 
     def flush(self) -> Mapping[int, int]:
         if self.refuses:
-            raise HistoryError("the disk is full")
+            self.refused += 1
+            raise HistoryError(f"the disk is full: {self.refused}")
         self.durable += self.taken
         self.batches.append(sum(d.frame.rows for d in self.taken))
         done = {d.frame.shard: d.offset + 1 for d in self.taken}
@@ -145,9 +147,22 @@ def test_what_came_before_a_hole_is_written_and_committed() -> None:
 
 def test_a_batch_that_the_store_refuses_is_not_committed() -> None:
     sink, topic = Memory(refuses=True), Topic([frames()])
-    with pytest.raises(HistoryError, match="disk is full"):
+    with pytest.raises(HistoryError, match="disk is full: 1"):
         run([Line(sink, topic)], topic.is_done, topic.clock)
     assert topic.commits == {}
+    # What it still holds is not to be written behind rows that are not there.
+    assert sink.refused == 1
+
+
+def test_the_first_fault_is_the_one_that_is_told() -> None:
+    hole = HoleError("frame", topic="t", partition=0, expected=4, got=9)
+    sinks = [Memory(refuses=True), Memory(), Memory()]
+    topics = [Topic([[*frames()]]), Topic([[*frames()]]), Topic([hole])]
+    lines = [Line(sink, topic) for sink, topic in zip(sinks, topics, strict=True)]
+    with pytest.raises(HoleError):
+        run(lines, topics[0].is_done, topics[0].clock)
+    assert [sink.batches for sink in sinks] == [[], [30], []]
+    assert [topic.commits for topic in topics] == [{}, {0: 4}, {}]
 
 
 def test_progress_and_lag_are_logged(caplog: pytest.LogCaptureFixture) -> None:

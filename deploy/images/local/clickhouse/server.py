@@ -1,4 +1,4 @@
-"""ClickHouse's engine without its server: chDB behind as much of the HTTP interface as clients need.
+"""ClickHouse's engine without its server: chDB behind as much of its HTTP as our client needs.
 
 For tests on machines that can have no ClickHouse server. It takes the variables of the official
 image (``CLICKHOUSE_DB``, ``CLICKHOUSE_USER``, ``CLICKHOUSE_PASSWORD``); what it answers, tables,
@@ -28,11 +28,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import chdb
 
-NO_SETTINGS = frozenset(
-    "query database user password quota_key role session_id session_timeout session_check query_id"
-    " default_format buffer_size wait_end_of_query compress decompress stacktrace"
-    " client_protocol_version enable_http_compression".split()
-)
+NO_SETTINGS = {
+    *("query", "database", "user", "password", "quota_key", "role", "default_format"),
+    *("session_id", "session_timeout", "session_check", "query_id", "client_protocol_version"),
+    *("buffer_size", "wait_end_of_query", "compress", "decompress", "stacktrace"),
+    "enable_http_compression",
+}
 """What a URL may say that is no setting of the engine."""
 
 INSERT = re.compile(
@@ -91,7 +92,7 @@ class Engine:
             for name, value in values.items():
                 if name not in NO_SETTINGS and not name.startswith("param_"):
                     if not NAME.fullmatch(name):
-                        msg = f"Code: 115. DB::Exception: Unknown setting {name!r} (UNKNOWN_SETTING)"
+                        msg = f"Code: 115. DB::Exception: No setting {name!r} (UNKNOWN_SETTING)"
                         raise RuntimeError(msg)
                     connection.query(f"SET {name} = {_text(value)}")
             if values.get("database"):
@@ -111,10 +112,10 @@ class Engine:
 
     def unpacked(self, data: bytes, method: str) -> bytes:
         """Return a body that came compressed; the engine knows each method that clients know."""
-        method = {"deflate": "deflate", "x-gzip": "gzip"}.get(method, method)
         with self._connection() as connection, _file(data) as path:
-            sql = f"SELECT b FROM file({_text(path)}, 'RawBLOB', 'b String', {_text(method)})"
-            return bytes(connection.query(sql, "RawBLOB").bytes())
+            read = "SELECT b FROM file({path:String}, 'RawBLOB', 'b String', {method:String})"
+            bound = {"path": path, "method": method}
+            return bytes(connection.query(read, "RawBLOB", params=bound).bytes())
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -196,13 +197,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            return self._read(int(self.headers.get("Content-Length", "0")))
         parts = []
         while size := int(self.rfile.readline().split(b";")[0], 16):
-            parts.append(self.rfile.read(size))
+            parts.append(self._read(size))
             self.rfile.readline()
         self.rfile.readline()
         return b"".join(parts)
+
+    def _read(self, size: int) -> bytes:
+        data = self.rfile.read(size)
+        if len(data) < size:
+            raise ConnectionResetError("the client left in the midst of its request")
+        return data
 
     def _check_user(self, values: Mapping[str, str]) -> None:
         user = self.headers.get("X-ClickHouse-User", values.get("user", "default"))
