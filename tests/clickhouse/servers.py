@@ -104,8 +104,7 @@ class Image:
 
     def __init__(self, name: str) -> None:
         self.port = _free_port()
-        made = DockerContainer(name)
-        made.with_kwargs(ports={8123: ("127.0.0.1", self.port)})
+        made = DockerContainer(name).with_bind_ports(8123, self.port)
         made.with_envs(CLICKHOUSE_USER=USER, CLICKHOUSE_PASSWORD=USER)
         self._container = made
         self._is_made = False

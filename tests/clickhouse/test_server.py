@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sinks import open_history
+from sinks.clickhouse import ClickHouseSink
 from sinks.store import NoTapeError, Store
 from streams.errors import HistoryError
 from streams.kafka import create_topics
@@ -17,7 +18,9 @@ from streams.local import LocalBroker
 from streams.settings import Settings
 from tests.clickhouse.servers import Cut, Server, dsn_of
 from tests.integration.commands import run
-from tests.shards import SHARDS, Shards, sink, stopped, until
+from tests.shards import SHARDS, Shards, stopped, until
+from tests.shards import sink as running
+from tests.unit.sinks.frames import Tape
 
 SOURCE = ("--source", "synthetic:symbols=3,missing=0.01")
 DAYS = ("--start", "2024-11-27", "--end", "2024-11-29")
@@ -71,10 +74,10 @@ def test_a_server_that_dies_in_an_insert_loses_and_doubles_nothing(
     )
     create_topics(here, SHARDS)
     shards = Shards(here)
-    moments = [(words, answered) for words in (ROWS, LAST) for answered in (False, True)]
-    for day, (words, has_answered) in enumerate(moments):
+    # Rows half sent; rows in and no position; all in, and the sink does not know.
+    for day, (words, has_answered) in enumerate(((ROWS, False), (ROWS, True), (LAST, True))):
         shards.play(day)
-        with sink(here) as process:
+        with running(here) as process:
             cut.at(words, has_answered=has_answered)
             _, log = process.communicate(timeout=60)
             assert cut.is_cut.is_set(), log
@@ -82,7 +85,7 @@ def test_a_server_that_dies_in_an_insert_loses_and_doubles_nothing(
         assert "did not take a batch: " in log.strip().splitlines()[-1]
         server.start()
         assert not shards.caught_up()
-    with sink(here) as process:
+    with running(here) as process:
         until(shards.caught_up, "all committed")
         stopped(process)
     shards.check()
@@ -98,6 +101,21 @@ def test_a_reader_makes_nothing_and_says_what_is_missing(settings: Settings) -> 
         )
     Store.open(settings).close()
     open_history(settings).close()
+
+
+def test_as_many_symbols_as_a_market_has_are_asked_for_at_once(settings: Settings) -> None:
+    tape = Tape(symbols=("AAA", "O'B"))
+    store = Store.open(settings)
+    sink = ClickHouseSink(store)
+    sink.resume({0: None}, {0: 0})
+    sink.write(tape.session(0))
+    sink.flush()
+    history = open_history(settings)
+    found = history.bars([*(f"S{number:05}" for number in range(11_000)), "O'B"])
+    assert set(found["symbol"].to_pylist()) == {"O'B"}
+    assert len(found) == tape.minutes
+    history.close()
+    sink.close()
 
 
 def test_a_wrong_password_is_one_sentence_without_it(settings: Settings, server: Server) -> None:
