@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from sinks import worker
+from sinks.clickhouse import ClickHouseSink
+from sinks.owner import FolderOwner
+from sinks.store import Store
 from sinks.worker import Line, run
 from streams.endpoint import Health
 from streams.errors import BrokerError, HistoryError, HoleError
 from streams.metrics import REGISTRY
 from streams.positions import Delivered
+from streams.settings import Settings
 from tests.unit.sinks.frames import Tape
 
 
@@ -146,12 +151,28 @@ def test_what_came_before_a_hole_is_written_and_committed() -> None:
 
 
 def test_a_batch_that_the_store_refuses_is_not_committed() -> None:
-    sink, topic = Memory(refuses=True), Topic([frames()])
+    sink, topic = Memory(refuses=True), Topic([frames(), *[[]] * 12])
     with pytest.raises(HistoryError, match="disk is full: 1"):
         run([Line(sink, topic)], topic.is_done, topic.clock)
     assert topic.commits == {}
     # What it still holds is not to be written behind rows that are not there.
     assert sink.refused == 1
+
+
+def test_rows_that_the_store_refused_leave_no_minutes_and_no_position(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise HistoryError("the disk is full")
+
+    topic = Topic([frames(), *[[]] * 12])
+    with FolderOwner(settings), closing(Store.open(settings)) as store:
+        sink = ClickHouseSink(store)
+        monkeypatch.setattr(sink, "_insert_bars", refuse)
+        with pytest.raises(HistoryError, match="disk is full"):
+            run([Line(sink, topic)], topic.is_done, topic.clock)
+        for table in ("minutes", "positions", "frames"):
+            assert store.rows(f"SELECT count() FROM {table}") == [(0,)]
 
 
 def test_the_first_fault_is_the_one_that_is_told() -> None:
