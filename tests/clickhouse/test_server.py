@@ -1,11 +1,10 @@
-"""The store on a ClickHouse server: what chDB has, faults of the server, and who is let in."""
+"""The store on a ClickHouse server: what a replay leaves, a server that dies, who is let in."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,39 +17,37 @@ from streams.local import LocalBroker
 from streams.settings import Settings
 from tests.clickhouse.servers import Cut, Server, dsn_of
 from tests.integration.commands import run
+from tests.rows import expected_rows
 from tests.shards import SHARDS, Shards, stopped, until
 from tests.shards import sink as running
 from tests.unit.sinks.frames import Tape
 
-SOURCE = ("--source", "synthetic:symbols=3,missing=0.01")
-DAYS = ("--start", "2024-11-27", "--end", "2024-11-29")
+SOURCE = "synthetic:symbols=3,missing=0.01"
+START, END = "2024-11-27", "2024-11-29"
 ROWS = b"INSERT INTO bars "
 LAST = b"INSERT INTO `frames` "
 """What a batch begins with, and what it ends with: behind that its rows count."""
 
 
-def stored(folder: Path, **variables: str) -> list[dict[str, Any]]:
-    played = run(folder, "replay", *SOURCE, *DAYS, "--json", **variables)
-    assert played.returncode == 0, played.stderr
-    found = run(folder, "history", "SYN0001", "--sessions", "2", "--json", **variables)
-    assert found.returncode == 0, found.stderr
-    rows: list[dict[str, Any]] = json.loads(found.stdout)
-    return rows
-
-
-def test_a_server_stores_what_chdb_does(
-    broker: LocalBroker, namespace: str, tmp_path: Path, dsn: str
+def test_a_replay_is_on_a_server_as_its_source_has_it(
+    broker: LocalBroker, settings: Settings
 ) -> None:
-    here = {"SESSIONTAPE_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
-    embedded = stored(tmp_path / "chdb", SESSIONTAPE_NAMESPACE=namespace, **here)
-    server = stored(
-        tmp_path / "server",
-        SESSIONTAPE_NAMESPACE=f"{namespace}-server",
-        SESSIONTAPE_CLICKHOUSE_DSN=dsn,
-        **here,
-    )
-    assert embedded
-    assert server == embedded
+    given = {
+        "SESSIONTAPE_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "SESSIONTAPE_NAMESPACE": settings.namespace,
+        "SESSIONTAPE_CLICKHOUSE_DSN": settings.clickhouse_dsn,
+    }
+    days = ("--start", START, "--end", END)
+    played = run(settings.data_dir, "replay", "--source", SOURCE, *days, **given)
+    assert played.returncode == 0, played.stderr
+    asked = ("history", "SYN0001", "--sessions", "2", "--json")
+    found = run(settings.data_dir, *asked, **given)
+    assert found.returncode == 0, found.stderr
+    wanted = [row for row in expected_rows(SOURCE, "XNYS", START, END) if row.symbol == "SYN0001"]
+    names = ("ts_ns", "open", "high", "low", "close", "volume", "revision")
+    assert [[row[name] for name in names] for row in json.loads(found.stdout)] == [
+        [getattr(row, name) for name in names] for row in wanted
+    ]
 
 
 @pytest.fixture

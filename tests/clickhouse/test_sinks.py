@@ -14,14 +14,11 @@ from tests.clickhouse.servers import Server, dsn_of
 from tests.unit.sinks.test_clickhouse import (  # noqa: F401 - they are collected here, too
     store,
     test_a_batch_written_again_after_a_crash_changes_nothing,
-    test_a_database_of_another_namespace_is_refused,
     test_a_store_of_the_first_version_is_brought_up_to_date,
     test_every_column_of_every_bar_arrives_in_both_tables,
     test_expiry_reaches_every_table,
     test_many_symbols_need_wider_keys_and_still_arrive,
     test_sessions_tell_what_was_expected_and_what_came,
-    test_the_schema_is_applied_once_and_guarded,
-    test_the_store_knows_its_position_better_than_the_group,
 )
 from tests.unit.sinks.test_ticks import TestHistory  # noqa: F401
 
