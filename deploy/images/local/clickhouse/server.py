@@ -43,7 +43,7 @@ GIVES_ROWS = re.compile(r"\s*(?:SELECT|WITH|SHOW|DESC|DESCRIBE|EXISTS|EXPLAIN|CH
 FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 CODE = re.compile(r"Code: (\d+)\.")
 NAME = re.compile(r"[A-Za-z_]\w*")
-STATUSES = {62: 400, 36: 400, 115: 404, 47: 404, 60: 404, 81: 404, 193: 401, 516: 403}
+STATUSES = {62: 400, 36: 400, 115: 404, 47: 404, 60: 404, 81: 404, 516: 403}
 """HTTP status by code of the engine; any other is 500."""
 
 
