@@ -1,8 +1,7 @@
-"""The store on a ClickHouse server: what a replay leaves, a server that dies, who is let in."""
+"""The store on a ClickHouse server: one that dies, who is let in, and what it refuses."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,38 +15,13 @@ from streams.kafka import create_topics
 from streams.local import LocalBroker
 from streams.settings import Settings
 from tests.clickhouse.servers import Cut, Server, dsn_of
-from tests.integration.commands import run
-from tests.rows import expected_rows
 from tests.shards import SHARDS, Shards, stopped, until
 from tests.shards import sink as running
 from tests.unit.sinks.frames import Tape
 
-SOURCE = "synthetic:symbols=3,missing=0.01"
-START, END = "2024-11-27", "2024-11-29"
 ROWS = b"INSERT INTO bars "
 LAST = b"INSERT INTO `frames` "
 """What a batch begins with, and what it ends with: behind that its rows count."""
-
-
-def test_a_replay_is_on_a_server_as_its_source_has_it(
-    broker: LocalBroker, settings: Settings
-) -> None:
-    given = {
-        "SESSIONTAPE_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-        "SESSIONTAPE_NAMESPACE": settings.namespace,
-        "SESSIONTAPE_CLICKHOUSE_DSN": settings.clickhouse_dsn,
-    }
-    days = ("--start", START, "--end", END)
-    played = run(settings.data_dir, "replay", "--source", SOURCE, *days, **given)
-    assert played.returncode == 0, played.stderr
-    asked = ("history", "SYN0001", "--sessions", "2", "--json")
-    found = run(settings.data_dir, *asked, **given)
-    assert found.returncode == 0, found.stderr
-    wanted = [row for row in expected_rows(SOURCE, "XNYS", START, END) if row.symbol == "SYN0001"]
-    names = ("ts_ns", "open", "high", "low", "close", "volume", "revision")
-    assert [[row[name] for name in names] for row in json.loads(found.stdout)] == [
-        [getattr(row, name) for name in names] for row in wanted
-    ]
 
 
 @pytest.fixture
