@@ -37,7 +37,7 @@ demo: $(STAMP) ## Replay a synthetic week through a real Kafka and show the tape
 .PHONY: test
 test: $(STAMP) ## Run the unit, integration and fault tests, and those in containers where Docker is
 	@$(MAKE) -j2 $(if $(filter true,$(CI)),--output-sync=target) test-unit test-containers
-	@$(BIN)/python -m pytest tests/integration tests/faults -n $(STACKS) --dist loadfile \
+	@$(BIN)/python -m pytest tests/integration tests/faults tests/clickhouse -n $(STACKS) --dist loadfile \
 	    $(if $(PYTEST_COVERAGE),--cov-append $(PYTEST_COVERAGE)) $(ARGS)
 
 # Side by side: the tests in containers wait most of the time, for brokers that die and come back.
@@ -60,7 +60,8 @@ images-local: $(STAMP) ## Build the images of the container tests from packages 
 
 .PHONY: test-clickhouse
 test-clickhouse: $(STAMP) ## Test the sink with a ClickHouse server (pulls the official image)
-	@$(BIN)/python -m pytest tests/clickhouse $(ARGS)
+	@SESSIONTAPE_CLICKHOUSE_IMAGE=$${SESSIONTAPE_CLICKHOUSE_IMAGE:-clickhouse/clickhouse-server:25.8} \
+	    $(BIN)/python -m pytest tests/clickhouse $(ARGS)
 
 .PHONY: unit
 unit: $(STAMP) ## Run the unit tests, no broker

@@ -1,8 +1,10 @@
 """``python -m scripts.local_images`` builds the images of the container tests from packages alone.
 
 For machines that can pull no image: the base comes from apt's own mirror by debootstrap, Kafka from
-the jars and the Java runtime of the local broker, the worker image from wheels. Each image carries
-a hash of what it was built of as a label; what has not changed is not built again.
+the jars and the Java runtime of the local broker, the worker image from wheels, Prometheus from
+Debian's package. What stands for ClickHouse is its engine, chDB of this environment, without its
+server. Each image carries a hash of what it was built of as a label; what has not changed is not
+built again.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from streams.errors import SessiontapeError
@@ -29,11 +32,14 @@ IMAGES_DIR = ROOT / "deploy" / "images"
 WHEELS = IMAGES_DIR / "wheels"
 LOCK = IMAGES_DIR / "requirements.lock"
 LABEL = "sessiontape.built-of"
-BASE, KAFKA, WORKERS = IMAGES = (
+BASE, KAFKA, WORKERS, CLICKHOUSE, PROMETHEUS = IMAGES = (
     "sessiontape-local/python:bookworm",
     f"sessiontape-local/kafka:{kafka.VERSION}",
     "sessiontape-local/sessiontape:test",
+    "sessiontape-local/clickhouse:test",
+    "sessiontape-local/prometheus:bookworm",
 )
+ENGINE = "chdb-core"
 SUITE, PYTHON = "bookworm", "3.11"
 PACKAGES = "python3,ca-certificates,tzdata"
 # What the wheel of the project is built with; pip itself, as the base has none.
@@ -41,8 +47,8 @@ TOOLS = ("pip", "hatchling")
 UNWANTED = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "etc/apt")
 
 
-def build() -> tuple[str, str, str]:
-    """Build what is not there as it should be; return the images of base, Kafka and workers.
+def build() -> tuple[str, ...]:
+    """Build what is not there as it should be; return ``IMAGES``.
 
     Raises
     ------
@@ -50,14 +56,15 @@ def build() -> tuple[str, str, str]:
         Something can't be had or built; the output of what failed stands in it.
     """
     base = _hash([PACKAGES, SUITE, "1"])
-    # Two at a time: the first wait for a mirror and an index, the second for the engine.
+    # Two at a time: the first wait for a mirror and an index, the others for the engine.
     _together(partial(_ensure_base, base), _ensure_wheels)
-    _together(partial(_ensure_kafka, base), partial(_ensure_workers, base))
-    return BASE, KAFKA, WORKERS
+    images = (_ensure_kafka, _ensure_workers, _ensure_clickhouse, _ensure_prometheus)
+    _together(*(partial(ensure, base) for ensure in images))
+    return IMAGES
 
 
 def _together(*tasks: Callable[[], None]) -> None:
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(2) as pool:
         for task in [pool.submit(task) for task in tasks]:
             task.result()
 
@@ -108,7 +115,7 @@ def _ensure_wheels() -> None:
 def _ensure_kafka(base: str) -> None:
     recipe = IMAGES_DIR / "local" / "kafka"
     java_home = jars.java().parent.parent
-    wanted = _hash([base, jars.LOCK, java_home / "release", *sorted(recipe.iterdir())])
+    wanted = _hash([base, jars.LOCK, java_home / "release", *_recipe(recipe)])
     if _built_of(KAFKA) == wanted:
         return
     _say(f"making {KAFKA}")
@@ -121,9 +128,7 @@ def _ensure_kafka(base: str) -> None:
             shutil.copy(jar, context / "jars")
         inside = ":".join(f"/opt/kafka/libs/{jar.name}" for jar in classpath)
         (context / "classpath").write_text(inside, encoding="utf-8")
-        for path in recipe.iterdir():
-            shutil.copy(path, context)
-        _docker_build(context, KAFKA, wanted, BASE_IMAGE=BASE)
+        _build_local(context, recipe, KAFKA, wanted)
 
 
 def _ensure_workers(base: str) -> None:
@@ -144,6 +149,57 @@ def _ensure_workers(base: str) -> None:
         PIP_FIND_LINKS="/build/wheels",
         VERSION=project["version"],
     )
+
+
+def _ensure_clickhouse(base: str) -> None:
+    recipe = IMAGES_DIR / "local" / "clickhouse"
+    try:
+        engine = distribution(ENGINE)
+    except PackageNotFoundError as exc:
+        msg = "chDB is not installed, and its engine stands for ClickHouse: make env"
+        raise SessiontapeError(msg) from exc
+    wanted = _hash([base, engine.version, *_recipe(recipe)])
+    if _built_of(CLICKHOUSE) == wanted:
+        return
+    _say(f"making {CLICKHOUSE}")
+    with tempfile.TemporaryDirectory(prefix="sessiontape-clickhouse-") as folder:
+        context = Path(folder)
+        for path in engine.files or ():
+            if path.parts[0].startswith("chdb") and path.suffix != ".pyc":
+                (context / "engine" / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path.locate(), context / "engine" / path)
+        _unpack(context, "busybox-static", "bin/busybox")
+        _build_local(context, recipe, CLICKHOUSE, wanted)
+
+
+def _ensure_prometheus(base: str) -> None:
+    recipe = IMAGES_DIR / "local" / "prometheus"
+    wanted = _hash([base, SUITE, *_recipe(recipe)])
+    if _built_of(PROMETHEUS) == wanted:
+        return
+    _say(f"making {PROMETHEUS}")
+    with tempfile.TemporaryDirectory(prefix="sessiontape-prometheus-") as folder:
+        _unpack(Path(folder), "prometheus", "usr/bin/prometheus")
+        _build_local(Path(folder), recipe, PROMETHEUS, wanted)
+
+
+def _unpack(context: Path, package: str, name: str) -> None:
+    """Take one file out of a package of the suite."""
+    with tempfile.TemporaryDirectory(prefix="sessiontape-package-") as folder:
+        _run(["apt-get", "download", "--quiet", f"{package}/{SUITE}"], cwd=folder)
+        (archive,) = Path(folder).glob("*.deb")
+        _run(["dpkg-deb", "--extract", str(archive), str(Path(folder) / "root")])
+        shutil.copy(Path(folder) / "root" / name, context)
+
+
+def _recipe(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def _build_local(context: Path, recipe: Path, image: str, wanted: str) -> None:
+    for path in _recipe(recipe):
+        shutil.copy(path, context)
+    _docker_build(context, image, wanted, BASE_IMAGE=BASE)
 
 
 def _files(package: str) -> list[Path]:
@@ -185,9 +241,10 @@ def _as_root() -> list[str]:
     return [] if os.geteuid() == 0 else ["sudo"]
 
 
-def _run(command: Sequence[str], **environment: str) -> str:
+def _run(command: Sequence[str], cwd: str | None = None, **environment: str) -> str:
     done = subprocess.run(
         command,
+        cwd=cwd,
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -230,10 +230,10 @@ def open_history(settings: Settings) -> History:
     ConfigError
         The DSN can't be read.
     HistoryError
-        No server answers there.
+        No server answers there, or it has no tape of the namespace.
     """
     if settings.clickhouse_dsn:
-        store = Store.open(settings)
+        store = Store.open(settings, is_reader=True)
         return _Answers(partial(answer, store), store.close)
     return _Answers(partial(_from_folder, settings), lambda: None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -16,10 +18,14 @@ from sinks.owner import chdb_folder
 from streams.errors import ConfigError, HistoryError
 from streams.settings import Settings
 
-__all__ = ["Store", "database_of"]
+__all__ = ["NoTapeError", "Store", "database_of"]
+
+# What the client warns of it raises, too, and that is told in a sentence.
+logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
 
 DATABASE_PREFIX = "sessiontape_"
 CONNECT_TIMEOUT_S = 5
+LONGEST_REASON = 300
 
 # Several sessions to a batch mean several partitions to an insert; and repeats inside a batch are
 # left to the table: looking for them at every insert costs a third of its time.
@@ -34,6 +40,10 @@ def database_of(settings: Settings) -> str:
     return named or f"{DATABASE_PREFIX}{settings.namespace}"
 
 
+class NoTapeError(HistoryError):
+    """A server that has no tape of the namespace."""
+
+
 class Store:
     """One namespace's tables.
 
@@ -46,21 +56,33 @@ class Store:
         self._client = _client(settings)
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
+    def open(cls, settings: Settings, *, is_reader: bool = False) -> Self:
         """Connect, make the database and bring its schema up to date.
 
         For chDB the caller holds the ``FolderOwner``.
+
+        Parameters
+        ----------
+        settings
+            Where, and the namespace.
+        is_reader
+            Make nothing: who reads may have no right to, and a name that is misspelt no database.
 
         Raises
         ------
         ConfigError
             The DSN can't be read.
+        NoTapeError
+            A reader finds no tape there.
         HistoryError
-            Nothing answers there, or the schema is of a newer version or another namespace.
+            Nothing answers there, or the schema is of another version or another namespace.
         """
         store = cls(settings)
         try:
-            store._migrate()
+            if is_reader:
+                store._look()
+            else:
+                store._migrate()
         except BaseException:
             store.close()
             raise
@@ -118,16 +140,8 @@ class Store:
             self.run(f"CREATE DATABASE IF NOT EXISTS {_quoted(self._database)}")
         self.use()
         self.run(_SCHEMA_VERSION)
-        found = self.rows("SELECT version, namespace FROM schema_version FINAL")
-        self._check_namespace({str(namespace) for _, namespace in found})
-        has = max((int(version) for version, _ in found), default=0)
         steps = dict(_steps())
-        if has > max(steps):
-            msg = (
-                f"database {self._database} has schema version {has}, this sessiontape knows "
-                f"{max(steps)}: upgrade sessiontape"
-            )
-            raise HistoryError(msg)
+        has = self._version(max(steps))
         for version, statements in steps.items():
             if version > has:
                 for statement in statements:
@@ -136,6 +150,37 @@ class Store:
                     "schema_version",
                     {"version": [version], "namespace": [self._settings.namespace]},
                 )
+
+    def _look(self) -> None:
+        """Find the tables as this version knows them."""
+        if not int(self.rows(_COUNT_TABLES, {"name": self._database})[0][0]):
+            msg = (
+                f"database {self._database} has no tape: start a sink, which makes it, or correct "
+                "SESSIONTAPE_CLICKHOUSE_DSN"
+            )
+            raise NoTapeError(msg)
+        self.use()
+        knows = max(dict(_steps()))
+        has = self._version(knows)
+        if has < knows:
+            msg = (
+                f"database {self._database} has schema version {has}, this sessiontape reads "
+                f"{knows}: start its sink, which brings it up to date"
+            )
+            raise HistoryError(msg)
+
+    def _version(self, knows: int) -> int:
+        """Return the version of the schema, which is of our namespace and none that is newer."""
+        found = self.rows("SELECT version, namespace FROM schema_version FINAL")
+        self._check_namespace({str(namespace) for _, namespace in found})
+        has = max((int(version) for version, _ in found), default=0)
+        if has > knows:
+            msg = (
+                f"database {self._database} has schema version {has}, this sessiontape knows "
+                f"{knows}: upgrade sessiontape"
+            )
+            raise HistoryError(msg)
+        return has
 
     def _check_namespace(self, found: set[str]) -> None:
         others = found - {self._settings.namespace}
@@ -148,6 +193,9 @@ class Store:
 
 
 _COUNT_DATABASE = "SELECT count() FROM system.databases WHERE name = {name:String}"
+_COUNT_TABLES = """
+SELECT count() FROM system.tables WHERE database = {name:String} AND name = 'schema_version'
+"""
 _SCHEMA_VERSION = """
 CREATE TABLE IF NOT EXISTS schema_version
 (version UInt32, namespace String, applied DateTime('UTC') DEFAULT now())
@@ -205,9 +253,14 @@ def _client(settings: Settings) -> Any:
             )
         except ClickHouseError as exc:
             msg = (
-                f"no ClickHouse server lets us in at {place} ({_first_line(exc)}): "
+                f"no ClickHouse server lets us in at {place} ({_reason(exc)}): "
                 "start it or correct SESSIONTAPE_CLICKHOUSE_DSN"
             )
+            if getattr(exc, "code", None) in _NOT_LET_IN:
+                msg = (
+                    f"the ClickHouse server at {place} does not let {server['username']} in: "
+                    "correct user and password in SESSIONTAPE_CLICKHOUSE_DSN"
+                )
             raise HistoryError(msg) from exc
     folder = chdb_folder(settings)
     try:
@@ -219,7 +272,7 @@ def _client(settings: Settings) -> Any:
         msg = "chDB is not installed: pip install 'sessiontape[local]', or set a ClickHouse DSN"
         raise HistoryError(msg) from exc
     except (ClickHouseError, OSError) as exc:
-        msg = f"chDB can't open {folder}: {_first_line(exc)}"
+        msg = f"chDB can't open {folder}: {_reason(exc)}"
         raise HistoryError(msg) from exc
 
 
@@ -228,9 +281,24 @@ def _as_history_error(what: str) -> Iterator[None]:
     try:
         yield
     except (ClickHouseError, OSError) as exc:
-        msg = f"{what}: {_first_line(exc)}"
+        msg = f"{what}: {_reason(exc)}"
         raise HistoryError(msg) from exc
 
 
-def _first_line(exc: Exception) -> str:
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
+# What the engine says, without what the client and the server put around it.
+_SAID = re.compile(r"DB::Exception: (.+? \([A-Z][A-Z_]+\))", re.DOTALL)
+# REQUIRED_PASSWORD, AUTHENTICATION_FAILED and what older servers say: UNKNOWN_USER, WRONG_PASSWORD.
+_NOT_LET_IN = (194, 516, 192, 193)
+
+
+def _reason(exc: BaseException) -> str:
+    """Return what went wrong in one line: the engine's words, or what the connection ended by."""
+    text = str(exc)
+    said = _SAID.search(text)
+    inner: BaseException | None = exc
+    while inner is not None and said is None:
+        if isinstance(inner, OSError):
+            text = inner.strerror or str(inner)
+        inner = inner.__cause__ or inner.__context__
+    words = (said[1] if said else text).split()
+    return " ".join(words)[:LONGEST_REASON] or type(exc).__name__

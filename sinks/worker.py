@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from sinks.protocol import Sink
@@ -114,7 +115,8 @@ def run(
                 wait_s = 0.0
         except SessiontapeError:
             for batch in batches:
-                batch.flush()
+                with suppress(SessiontapeError):  # the first fault is the one to tell
+                    batch.flush()
             raise
         report.tell()
         health.beat()
@@ -152,6 +154,8 @@ class _Batch:
         """Write the batch, then commit the offsets behind it."""
         if self._since is not None:
             began_s = self._clock()
+            # A sink that refuses has nothing left to write: all of it is read again.
+            self._since = None
             done = self.sink.flush()
             self._count(self._clock() - began_s)
             self.positions.update(done)

@@ -14,7 +14,7 @@ from typing import Any
 
 from streams.settings import Settings
 
-__all__ = ["Worker", "environment", "read_store"]
+__all__ = ["AS_KNOWN", "READ_STORE", "Worker", "environment", "read_store"]
 
 READ_STORE = """
 import json, sys

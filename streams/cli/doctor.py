@@ -100,11 +100,14 @@ def _chdb(settings: Settings) -> Iterator[Finding]:
 
     if settings.clickhouse_dsn:
         from sinks.history import open_history
+        from sinks.store import NoTapeError
         from streams.errors import SessiontapeError
 
         try:
             open_history(settings).close()
             yield Finding("clickhouse", True, "answers")
+        except NoTapeError as exc:
+            yield Finding("clickhouse", True, f"answers; {exc}")
         except SessiontapeError as exc:
             yield Finding("clickhouse", False, str(exc))
         return

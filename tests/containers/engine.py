@@ -26,7 +26,7 @@ from docker.errors import NotFound
 from docker.models.containers import Container, ExecResult
 from testcontainers.core.container import DockerContainer
 
-from scripts.local_images import KAFKA, WORKERS
+from scripts.local_images import CLICKHOUSE, KAFKA, PROMETHEUS, WORKERS
 from streams.kafka import admin
 from streams.local import ports
 from streams.settings import Settings
@@ -34,10 +34,13 @@ from tests.harness import Tape
 from tests.workers import Worker
 
 __all__ = [
+    "END",
     "HERE",
     "REPLAY",
     "ROOT",
     "SAME",
+    "SOURCE",
+    "START",
     "WORKERS_UP",
     "Compose",
     "ContainerTape",
@@ -48,10 +51,8 @@ __all__ = [
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-REPLAY = (
-    *("replay", "--source", "synthetic:symbols=6,missing=0.01"),
-    *("--start", "2024-11-27", "--end", "2024-11-29", "--json"),
-)
+SOURCE, START, END = "synthetic:symbols=6,missing=0.01", "2024-11-27", "2024-11-29"
+REPLAY = ("replay", "--source", SOURCE, "--start", START, "--end", END, "--json")
 SAME = ("digest", "digest_as_known", "bars", "quality", "no_trade_minutes", "incomplete")
 """What a replay says that must be the same on every stack."""
 WORKERS_UP = ("coordinator", "tables", "upkeep")
@@ -75,18 +76,25 @@ class Compose:
         Files that come on top.
     brokers
         Services that are brokers, each with the variable that names its port on the host.
+    others
+        Other services that are reached from the host, likewise.
     """
 
     def __init__(
-        self, *more: Path, brokers: Mapping[str, str] | None = None, **variables: str
+        self,
+        *more: Path,
+        brokers: Mapping[str, str] | None = None,
+        others: Mapping[str, str] | None = None,
+        **variables: str,
     ) -> None:
         self.project = f"sttest{uuid.uuid4().hex[:8]}"
         self.network = f"{self.project}_default"
         self._brokers = dict(brokers or {"kafka": "SESSIONTAPE_KAFKA_PORT"})
         self._files = [ROOT / "docker-compose.yml", *more]
+        names = {**self._brokers, **(others or {})}
         with ExitStack() as held:
-            found = {name: ports.hold(held, "127.0.0.1") for name in self._brokers.values()}
-        self.ports = [port for port in found.values() if port is not None]
+            found = {name: ports.hold(held, "127.0.0.1") for name in names.values()}
+        self.port_of = {service: found[name] for service, name in names.items()}
         self._environment = (
             {name: value for name, value in os.environ.items() if "SESSIONTAPE" not in name}
             | {name: str(port) for name, port in found.items()}
@@ -94,8 +102,10 @@ class Compose:
                 "COMPOSE_PROJECT_NAME": self.project,
                 "SESSIONTAPE_IMAGE": WORKERS,
                 "SESSIONTAPE_KAFKA_IMAGE": KAFKA,
-                "SESSIONTAPE_COMPOSE_CLICKHOUSE_DSN": "",
+                "SESSIONTAPE_CLICKHOUSE_IMAGE": CLICKHOUSE,
+                "SESSIONTAPE_PROMETHEUS_IMAGE": PROMETHEUS,
             }
+            | ({} if "clickhouse" in names else {"SESSIONTAPE_COMPOSE_CLICKHOUSE_DSN": ""})
             | variables
         )
         self._client = client()
@@ -157,7 +167,7 @@ class Compose:
     @property
     def bootstrap_servers(self) -> str:
         """The brokers as the host reaches them."""
-        return ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        return ",".join(f"127.0.0.1:{self.port_of[name]}" for name in self._brokers)
 
     @property
     def inside(self) -> str:

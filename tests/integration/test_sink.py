@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
 
-from sinks import has_caught_up, open_history
-from streams.intervals import MINUTE_NS
+from sinks import open_history
 from streams.kafka import admin, create_topics, topics_there
 from streams.local import LocalBroker
 from streams.positions import Delivered, FrameReader, FrameWriter
 from streams.settings import Settings
 from streams.topics import Topics
+from tests.shards import SHARDS, Shards, python, sink, stopped, until
 from tests.unit.sinks.derived import Longer, put
-from tests.unit.sinks.frames import BarRow, Tape, bars_of, final_of, label
+from tests.unit.sinks.frames import BarRow, Tape, label
 
 KILLS = int(os.environ.get("SESSIONTAPE_TEST_KILLS", "3"))
-SHARDS = 2
 LONGER = ["interval", "vwap", "count", "quality"]
 PACE_S = 0.02  # a session, while the sink is killed
 
-READ_BACK = """
-import json, sys
-from sinks.owner import FolderOwner
-from sinks.store import Store
-from streams.settings import load
-with FolderOwner(load()):
-    store = Store.open(load())
-    json.dump([[list(r) for r in store.rows(sql)] for sql in sys.argv[1:]], sys.stdout)
-    store.close()
-"""
 # As the worker, but it dies where it hurts: the rows are in, the offsets are not.
 DIES_AT_COMMIT = """
 import os
@@ -63,15 +48,6 @@ with FolderOwner(load()):
     reader = Dying(load(), group=Topics(load().namespace).sink)
     run([Line(ClickHouseSink(Store.open(load())), reader)], lambda: False)
 """
-FINAL = """
-SELECT symbol, ts_ns, open, high, low, close, volume, revision, session
-FROM bars FINAL ORDER BY symbol, ts_ns
-"""
-AS_KNOWN = """
-SELECT run, shard, row_number, known_ns, interval_ns, source,
-    symbol, ts_ns, open, high, low, close, volume, revision, session
-FROM bars_as_known FINAL ORDER BY run, shard, row_number
-"""
 
 
 @pytest.fixture
@@ -81,102 +57,6 @@ def settings(broker: LocalBroker, namespace: str, tmp_path: Path) -> Settings:
     )
     create_topics(made, SHARDS)
     return made
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    return os.environ | {
-        "SESSIONTAPE_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-        "SESSIONTAPE_NAMESPACE": settings.namespace,
-        "SESSIONTAPE_DATA_DIR": str(settings.data_dir),
-    }
-
-
-def python(settings: Settings, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        env=environment(settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@contextmanager
-def sink(settings: Settings) -> Iterator[subprocess.Popen[str]]:
-    process = python(settings, "-m", "sinks")
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def stopped(process: subprocess.Popen[str]) -> str:
-    process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=30)
-    assert process.returncode == 0, log
-    return log
-
-
-def until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.02)
-
-
-class Shards:
-    """Two shards of a made-up tape and their transactional writers."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        symbols = (("AAA", "CCC"), ("BBB", "DDD", "EEE"))
-        self.tapes = [Tape(symbols=symbols[n], shard=n, shards=SHARDS) for n in range(SHARDS)]
-        self.writers = [FrameWriter(settings, n) for n in range(SHARDS)]
-        for writer in self.writers:
-            writer.open()
-
-    def play(self, day: int, price: float = 100.0) -> None:
-        for tape, writer in zip(self.tapes, self.writers, strict=True):
-            writer.release([d.frame for d in tape.session(day, price)])
-
-    def correct(self, day: int, minute: int, price: float) -> None:
-        writer, tape = self.writers[0], self.tapes[0]
-        writer.release([tape.correction(day, minute, price).frame])
-
-    @property
-    def final(self) -> list[BarRow]:
-        return final_of([d for tape in self.tapes for d in tape.frames])
-
-    @property
-    def as_known(self) -> list[Any]:
-        return [
-            (f.run, f.shard, number, known_ns, MINUTE_NS, "made", row)
-            for tape in self.tapes
-            for f, number, known_ns, row in bars_of(tape.frames)
-        ]
-
-    def caught_up(self) -> bool:
-        """Tell whether the sink has committed all there is."""
-        return has_caught_up(self.settings)
-
-    def commits_behind(self, before: int) -> bool:
-        """Tell whether the sink has committed more than ``before``."""
-        return self.committed_rows() > before
-
-    def committed_rows(self) -> int:
-        """Return a number that grows with what the sink has committed."""
-        with closing(FrameReader(self.settings, Topics(self.settings.namespace).sink)) as reader:
-            return sum(offset or 0 for offset in reader.committed().values())
-
-    def check(self) -> None:
-        """Compare every column of both tables, read in a new process, with what was written."""
-        reading = python(self.settings, "-c", READ_BACK, FINAL, AS_KNOWN)
-        out, log = reading.communicate(timeout=60)
-        assert reading.returncode == 0, log
-        final, as_known = json.loads(out)
-        assert [BarRow(*row) for row in final] == self.final
-        assert [(*row[:6], BarRow(*row[6:])) for row in as_known] == self.as_known
 
 
 def loaded_on(day: int, tapes: Sequence[Tape]) -> list[Tape]:

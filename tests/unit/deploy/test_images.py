@@ -128,6 +128,21 @@ def test_variables_become_the_properties_of_the_broker() -> None:
     }
 
 
+def test_what_stands_for_an_image_takes_what_the_compose_file_gives_it() -> None:
+    local = IMAGES / "local"
+    clickhouse, prometheus = (services(COMPOSE[0])[name] for name in ("clickhouse", "prometheus"))
+    served = (local / "clickhouse" / "server.py").read_text()
+    assert set(clickhouse["environment"]) == set(re.findall(r'environ\.get\("(\w+)"', served))
+    recipes = {
+        name: (local / name / "Dockerfile").read_text() for name in ("clickhouse", "prometheus")
+    }
+    assert f" /usr/bin/{clickhouse['healthcheck']['test'][1]}\n" in recipes["clickhouse"]
+    assert "VOLUME /var/lib/clickhouse\n" in recipes["clickhouse"]
+    places = [volume.split(":")[1] for volume in prometheus["volumes"]]
+    assert f'"--config.file={places[0]}"' in recipes["prometheus"]
+    assert f"VOLUME {places[-1]}\n" in recipes["prometheus"]
+
+
 FIRST = (sys.executable, "-I", "-S", str(IMAGES / "first.py"))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from sinks.history import open_history
 from sinks.owner import FolderInUseError, FolderOwner, owner_of
-from sinks.store import Store, database_of
+from sinks.store import NoTapeError, Store, database_of
 from streams.errors import ConfigError, HistoryError
 from streams.settings import Settings
 
@@ -33,6 +33,7 @@ def test_a_server_that_is_not_there_is_one_sentence(settings: Settings) -> None:
             Store.open(settings.but(clickhouse_dsn=dsn))
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
+    assert "(Connection refused)" in str(caught.value)
     assert "correct SESSIONTAPE_CLICKHOUSE_DSN" in str(caught.value)
 
 
@@ -73,3 +74,26 @@ def test_a_data_folder_that_is_a_file_is_told(settings: Settings, tmp_path: Path
     (tmp_path / "chdb").write_text("")
     with pytest.raises(HistoryError, match="chDB can't open"):
         Store.open(settings)
+
+
+def test_a_reader_makes_nothing(settings: Settings) -> None:
+    with FolderOwner(settings):
+        for _ in range(2):
+            with pytest.raises(NoTapeError, match="database sessiontape_unit-1 has no tape: start"):
+                Store.open(settings, is_reader=True)
+        made = Store.open(settings)
+        Store.open(settings, is_reader=True).close()
+        made.run("DELETE FROM schema_version WHERE version = 3")
+        with pytest.raises(HistoryError, match=r"version 2, this sessiontape reads 3: start its s"):
+            Store.open(settings, is_reader=True)
+        made.close()
+
+
+def test_what_the_engine_says_is_told_without_what_stands_around_it(settings: Settings) -> None:
+    with FolderOwner(settings):
+        store = Store.open(settings)
+        with pytest.raises(HistoryError) as caught:
+            store.run("SELECT 1 FROM\nno_such_table")
+        store.close()
+    assert str(caught.value).startswith("the store refused a statement: Unknown table expression")
+    assert str(caught.value).endswith("(UNKNOWN_TABLE)")

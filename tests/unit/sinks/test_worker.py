@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from sinks import worker
+from sinks.clickhouse import ClickHouseSink
+from sinks.owner import FolderOwner
+from sinks.store import Store
 from sinks.worker import Line, run
 from streams.endpoint import Health
 from streams.errors import BrokerError, HistoryError, HoleError
 from streams.metrics import REGISTRY
 from streams.positions import Delivered
+from streams.settings import Settings
 from tests.unit.sinks.frames import Tape
 
 
@@ -23,6 +28,7 @@ class Memory:
     taken: list[Delivered] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     refuses: bool = False
+    refused: int = 0
     is_behind: bool = False
 
     def resume(
@@ -35,7 +41,8 @@ class Memory:
 
     def flush(self) -> Mapping[int, int]:
         if self.refuses:
-            raise HistoryError("the disk is full")
+            self.refused += 1
+            raise HistoryError(f"the disk is full: {self.refused}")
         self.durable += self.taken
         self.batches.append(sum(d.frame.rows for d in self.taken))
         done = {d.frame.shard: d.offset + 1 for d in self.taken}
@@ -144,10 +151,38 @@ def test_what_came_before_a_hole_is_written_and_committed() -> None:
 
 
 def test_a_batch_that_the_store_refuses_is_not_committed() -> None:
-    sink, topic = Memory(refuses=True), Topic([frames()])
-    with pytest.raises(HistoryError, match="disk is full"):
+    sink, topic = Memory(refuses=True), Topic([frames(), *[[]] * 12])
+    with pytest.raises(HistoryError, match="disk is full: 1"):
         run([Line(sink, topic)], topic.is_done, topic.clock)
     assert topic.commits == {}
+    # What it still holds is not to be written behind rows that are not there.
+    assert sink.refused == 1
+
+
+def test_rows_that_the_store_refused_leave_no_minutes_and_no_position(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise HistoryError("the disk is full")
+
+    topic = Topic([frames(), *[[]] * 12])
+    with FolderOwner(settings), closing(Store.open(settings)) as store:
+        sink = ClickHouseSink(store)
+        monkeypatch.setattr(sink, "_insert_bars", refuse)
+        with pytest.raises(HistoryError, match="disk is full"):
+            run([Line(sink, topic)], topic.is_done, topic.clock)
+        assert store.rows("SELECT run FROM minutes UNION ALL SELECT run FROM positions") == []
+
+
+def test_the_first_fault_is_the_one_that_is_told() -> None:
+    hole = HoleError("frame", topic="t", partition=0, expected=4, got=9)
+    sinks = [Memory(refuses=True), Memory(), Memory()]
+    topics = [Topic([[*frames()]]), Topic([[*frames()]]), Topic([hole])]
+    lines = [Line(sink, topic) for sink, topic in zip(sinks, topics, strict=True)]
+    with pytest.raises(HoleError):
+        run(lines, topics[0].is_done, topics[0].clock)
+    assert [sink.batches for sink in sinks] == [[], [30], []]
+    assert [topic.commits for topic in topics] == [{}, {0: 4}, {}]
 
 
 def test_progress_and_lag_are_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sinks.store import NoTapeError
 from streams.cli import doctor
 from streams.cli.doctor import Finding
 from streams.local.kafka import VERSION
@@ -73,6 +74,17 @@ def test_a_clickhouse_that_does_not_answer(settings: Settings) -> None:
     assert found.name == "clickhouse"
     assert not found.ok
     assert found.text
+
+
+def test_a_clickhouse_without_a_tape_answers(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(_: Settings) -> None:
+        raise NoTapeError("database tape has no tape: start a sink")
+
+    monkeypatch.setattr("sinks.history.open_history", opened)
+    (found,) = doctor._chdb(settings.but(clickhouse_dsn="clickhouse://h/tape"))
+    assert found == Finding("clickhouse", True, "answers; database tape has no tape: start a sink")
 
 
 def test_brokers_that_do_not_answer(settings: Settings) -> None:
