@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TypeVar, cast
 
 from confluent_kafka import (
     OFFSET_INVALID,
@@ -29,6 +29,7 @@ from streams.topics import Topics
 __all__ = ["Delivered", "FrameReader"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 METADATA_TIMEOUT_S = 15.0
 LEADER_POLL_S = 0.05
@@ -38,6 +39,13 @@ _WITHOUT_LEADER = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_PARTITION,
 )
+"""A topic that was just made, or a broker that just came back, has no leader yet."""
+_WITHOUT_COORDINATOR = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
+"""Nor has a group of a broker that just started one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +184,11 @@ class FrameReader:
     def committed(self) -> dict[int, int | None]:
         """Return the offsets that the group has committed, None where it has none."""
         wanted = [self._place(shard) for shard in self.shards]
-        try:
-            found = self._consumer.committed(wanted, METADATA_TIMEOUT_S)
-        except KafkaException as exc:
-            raise _broker_error("committed offsets can't be read", exc) from exc
+        found = _answer(
+            lambda: self._consumer.committed(wanted, METADATA_TIMEOUT_S),
+            _WITHOUT_COORDINATOR,
+            "committed offsets can't be read",
+        )
         return {
             shard: tp.offset if tp.offset >= 0 else None
             for shard, tp in zip(self.shards, found, strict=True)
@@ -220,18 +229,11 @@ class FrameReader:
 
     def _watermarks(self, shard: int) -> tuple[int, int]:
         place = self._place(shard)
-        deadline = time.monotonic() + METADATA_TIMEOUT_S
-        while True:
-            try:
-                low, end = self._consumer.get_watermark_offsets(place, METADATA_TIMEOUT_S)
-            except KafkaException as exc:
-                # A topic that was just made, or a broker that just came back, has no leader yet.
-                if exc.args[0].code() not in _WITHOUT_LEADER or time.monotonic() > deadline:
-                    what = f"offsets of {place.topic}[{place.partition}] can't be read"
-                    raise _broker_error(what, exc) from exc
-                time.sleep(LEADER_POLL_S)
-            else:
-                return low, end
+        return _answer(
+            lambda: self._consumer.get_watermark_offsets(place, METADATA_TIMEOUT_S),
+            _WITHOUT_LEADER,
+            f"offsets of {place.topic}[{place.partition}] can't be read",
+        )
 
     def _last_of(self, shard: int) -> Delivered | None:
         low, end = self._watermarks(shard)
@@ -344,6 +346,18 @@ def _partitions(settings: Settings, topics: Topics, derived: Sequence[str]) -> i
             )
             raise TopicError(msg) from exc
     return partitions
+
+
+def _answer(ask: Callable[[], T], not_yet: tuple[int, ...], what: str) -> T:
+    """Ask the brokers, and again for a while what they can't answer yet."""
+    deadline = time.monotonic() + METADATA_TIMEOUT_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as exc:
+            if exc.args[0].code() not in not_yet or time.monotonic() > deadline:
+                raise _broker_error(what, exc) from exc
+            time.sleep(LEADER_POLL_S)
 
 
 def _broker_error(what: str, exc: KafkaException) -> BrokerError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -16,6 +16,7 @@ from streams.positions import FrameReader, FrameWriter, Outgoing
 from streams.settings import load
 from tests.frames import Tape
 
+T = TypeVar("T")
 SETTINGS = load().but(bootstrap_servers="127.0.0.1:1")
 
 
@@ -258,6 +259,7 @@ class ScriptedConsumer:
 
     script: list[Came | None] = field(default_factory=list)
     watermarks: list[tuple[int, int] | KafkaException] = field(default_factory=list)
+    offsets: list[int | KafkaException] = field(default_factory=list)
     asked: int = 0
     is_quick: bool = False
 
@@ -277,14 +279,21 @@ class ScriptedConsumer:
         pass
 
     def get_watermark_offsets(self, _: TopicPartition, __: float) -> tuple[int, int]:
+        return self._answer(self.watermarks)
+
+    def committed(self, wanted: Sequence[TopicPartition], _: float) -> list[TopicPartition]:
+        (place,) = wanted
+        script: list[int | KafkaException] = self.offsets or [AWAY]
+        place.offset = self._answer(script)
+        return [place]
+
+    def _answer(self, script: list[T | KafkaException]) -> T:
+        """Give the next answer; the last of them is given for ever."""
         self.asked += 1
-        answer = self.watermarks.pop(0) if len(self.watermarks) > 1 else self.watermarks[0]
+        answer = script.pop(0) if len(script) > 1 else script[0]
         if isinstance(answer, KafkaException):
             raise answer
         return answer
-
-    def committed(self, *_: object) -> list[TopicPartition]:
-        raise AWAY
 
     def commit(self, **_: object) -> None:
         raise AWAY
@@ -379,6 +388,15 @@ def test_a_partition_without_a_leader_is_asked_again(reader_of: Reading) -> None
     with pytest.raises(BrokerError):
         reader_of(refused).starts()
     assert refused.asked == 1
+
+
+def test_a_group_without_a_coordinator_is_asked_again(reader_of: Reading) -> None:
+    nobody = failure(KafkaError.NOT_COORDINATOR)
+    consumer = ScriptedConsumer(offsets=[nobody, nobody, 9])
+    assert reader_of(consumer).committed() == {0: 9}
+    assert consumer.asked == 3
+    with pytest.raises(BrokerError, match="committed offsets can't be read"):
+        reader_of(ScriptedConsumer(offsets=[nobody])).committed()
 
 
 def test_offsets_that_were_deleted_are_a_hole(reader_of: Reading) -> None:
