@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def test_coordinators_and_upkeeps_come_and_go(
             tape.await_members(coordinators, *sizes)
             tape.await_members(upkeeps, *sizes)
             rows_come(tape)
-        assert all("is ours" in worker.log for worker in more)
+        tape.until(partial(all_took, more), "a shard at each of them")
         left = {kind: len(first[kind].log) for kind in ("coordinator", "upkeep")}
         for worker in more:
             assert worker.stop() == 0, worker.log
@@ -118,6 +118,10 @@ def test_an_owner_cut_off_the_network_writes_nothing_that_counts(
         assert numbers == list(range(len(numbers)))
         assert any(sign in stale.log[said:] for sign in SAID), stale.log[said:]
         finish(tape)
+
+
+def all_took(workers: Sequence[Worker]) -> bool:
+    return all("is ours" in worker.log for worker in workers)
 
 
 def is_above(count: Callable[[], int], done: int) -> bool:
