@@ -18,7 +18,7 @@ from schemas import Command
 from schemas.registry import codec_for
 from streams.calendar import Session
 from streams.errors import BrokerError, CommandError, DecodeError, DeliveryError
-from streams.kafka import consumer_config, producer_config
+from streams.kafka import LOOK_MS, consumer_config, producer_config
 from streams.settings import Settings
 from streams.topics import MESSAGE_BYTES, SYMBOL_BYTES, Topics
 
@@ -184,7 +184,7 @@ def latest_command(settings: Settings, run: str = "") -> Command | None:
             raise BrokerError(msg)
         return is_at_end
 
-    _read(settings, found.append, is_done)
+    _read(settings, found.append, is_done, fetch_wait_max_ms=LOOK_MS)
     mine = (command for command in found if run in ("", command.run))
     return max(mine, key=lambda command: command.version, default=None)
 
@@ -203,7 +203,10 @@ def send_command(settings: Settings, command: Command) -> None:
         msg = f"symbol {longest[0]!r} has more than {SYMBOL_BYTES} bytes"
         raise CommandError(msg)
     failed: list[str] = []
-    producer = Producer(producer_config(settings, message_timeout_ms=int(TIMEOUT_S * 1000)))
+    # The same command twice is one, by its version; to be idempotent a new producer takes 0.5 s.
+    how: dict[str, str | int] = {"enable_idempotence": False, "acks": "all", "linger_ms": 0}
+    limits = {"message_timeout_ms": int(TIMEOUT_S * 1000)}
+    producer = Producer(producer_config(settings, **how, **limits))
     topic = Topics(settings.namespace).control
     value = codec_for(settings.schema_registry_url).encode(command, topic)
     if len(value) > MESSAGE_BYTES:
@@ -219,11 +222,13 @@ def send_command(settings: Settings, command: Command) -> None:
         raise DeliveryError((failed or ["no answer in time"])[0], failed=1, sent=1)
 
 
-def _read(settings: Settings, listener: Listener, is_done: Callable[[bool], bool]) -> None:
+def _read(
+    settings: Settings, listener: Listener, is_done: Callable[[bool], bool], **changes: int
+) -> None:
     topic = Topics(settings.namespace).control
     codec = codec_for(settings.schema_registry_url)
     group = f"{settings.namespace}.control-{uuid.uuid4().hex}"
-    consumer = Consumer(consumer_config(settings, group, enable_partition_eof=True))
+    consumer = Consumer(consumer_config(settings, group, enable_partition_eof=True, **changes))
     consumer.assign([TopicPartition(topic, 0, 0)])
     try:
         while not is_done(False):

@@ -67,7 +67,7 @@ class Controls:
         given = {name: value for name, value in changes.items() if value is not None}
         settings = settings or load()
         self._settings = settings.but(**given) if given else settings
-        self._reader = FrameReader(self._settings)
+        self._reader = FrameReader(self._settings, only_looks=True)
 
     def close(self) -> None:
         """Let go of the brokers."""

@@ -16,6 +16,7 @@ from streams.settings import Settings
 from streams.topics import PARTITIONER, Topics
 
 __all__ = [
+    "LOOK_MS",
     "Config",
     "admin",
     "await_brokers",
@@ -41,6 +42,8 @@ CREATED_S = 10.0
 """Seconds within which topics that were created are to be seen."""
 _REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 AWAY_POLL_S = 0.5
+LOOK_MS = 1
+"""A fetch of who only looks what stands at the end: brokers hold it so long when that is all."""
 _SHOW_ONE = "; if they want a certificate, set SESSIONTAPE_SSL_CERTIFICATE_LOCATION"
 
 

@@ -80,7 +80,7 @@ def test_ticks_beside_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_how_soon_a_run_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controls, "ROUNDS", 3)
     found = controls.run(lambda _: None)
-    for name in ("pause_ms", "message_and_back_ms"):
+    for name in ("pause_ms", "call_ms", "message_and_back_ms"):
         assert 0 < found[name]["p50"] <= found[name]["max"]
 
 
