@@ -52,7 +52,7 @@ test-containers:
 .PHONY: containers
 containers: $(STAMP) ## Run the stack in containers: Docker and compose, with no registry
 	@docker info >/dev/null || { echo "start a Docker engine first" >&2; exit 1; }
-	@$(BIN)/python -m scripts.local_images
+	@$(MAKE) images-local
 	@$(BIN)/python -m pytest tests/containers --durations=10 $(ARGS)
 
 .PHONY: images-local

@@ -82,7 +82,7 @@ class _Watch:
 
     def __init__(self, settings: Settings) -> None:
         self._reader = FrameReader(settings)
-        self._said: dict[tuple[int, int], float] = {}
+        self._said: list[tuple[int, float]] = []
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._read)
 
@@ -101,7 +101,7 @@ class _Watch:
         deadline_s = time.perf_counter() + SEEN_S
         while time.perf_counter() < deadline_s:
             first: dict[int, float] = {}
-            for (shard, _), at_s in sorted(self._said.copy().items()):
+            for shard, at_s in tuple(self._said):
                 if at_s >= since_s:
                     first.setdefault(shard, at_s)
             if len(first) == len(self._reader.shards):
@@ -113,9 +113,8 @@ class _Watch:
     def _read(self) -> None:
         while not self._is_over.is_set():
             for delivered in self._reader.poll(POLL_S):
-                frame = delivered.frame
-                if frame.state == "paused":
-                    self._said.setdefault((frame.shard, frame.command), time.perf_counter())
+                if delivered.frame.state == "paused":
+                    self._said.append((delivered.frame.shard, time.perf_counter()))
 
 
 def _echoes(settings: Settings) -> list[float]:

@@ -6,7 +6,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from sinks.protocol import Sink
@@ -115,8 +114,10 @@ def run(
                 wait_s = 0.0
         except SessiontapeError:
             for batch in batches:
-                with suppress(SessiontapeError):  # the first fault is the one to tell
+                try:
                     batch.flush()
+                except SessiontapeError as exc:  # the first fault is the one that ends the sink
+                    log.warning("not stored, and read again at the next start: %s", exc)
             raise
         report.tell()
         health.beat()

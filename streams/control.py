@@ -204,9 +204,15 @@ def send_command(settings: Settings, command: Command) -> None:
         raise CommandError(msg)
     failed: list[str] = []
     # The same command twice is one, by its version; to be idempotent a new producer takes 0.5 s.
-    how: dict[str, str | int] = {"enable_idempotence": False, "acks": "all", "linger_ms": 0}
-    limits = {"message_timeout_ms": int(TIMEOUT_S * 1000)}
-    producer = Producer(producer_config(settings, **how, **limits))
+    producer = Producer(
+        producer_config(
+            settings,
+            enable_idempotence=False,
+            acks="all",
+            linger_ms=0,
+            message_timeout_ms=int(TIMEOUT_S * 1000),
+        )
+    )
     topic = Topics(settings.namespace).control
     value = codec_for(settings.schema_registry_url).encode(command, topic)
     if len(value) > MESSAGE_BYTES:

@@ -355,7 +355,7 @@ def run_app(app: Any, settings: Settings, kind: str, problem: Callable[[], str])
     )
     if is_json:  # what turns while it starts is none
         worker.spinner = None
-    # What was loaded stays: a collection that looks through it all holds a slice up for 50 ms.
+    # What was loaded stays: a collection that looks through it all holds a slice up for 80 ms.
     gc.collect()
     gc.freeze()
     with served(settings, kind, health):

@@ -174,7 +174,7 @@ def test_rows_that_the_store_refused_leave_no_minutes_and_no_position(
         assert store.rows("SELECT run FROM minutes UNION ALL SELECT run FROM positions") == []
 
 
-def test_the_first_fault_is_the_one_that_is_told() -> None:
+def test_the_first_fault_is_the_one_that_is_told(caplog: pytest.LogCaptureFixture) -> None:
     hole = HoleError("frame", topic="t", partition=0, expected=4, got=9)
     sinks = [Memory(refuses=True), Memory(), Memory()]
     topics = [Topic([[*frames()]]), Topic([[*frames()]]), Topic([hole])]
@@ -183,6 +183,9 @@ def test_the_first_fault_is_the_one_that_is_told() -> None:
         run(lines, topics[0].is_done, topics[0].clock)
     assert [sink.batches for sink in sinks] == [[], [30], []]
     assert [topic.commits for topic in topics] == [{}, {0: 4}, {}]
+    # The others are said, too.
+    warned = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert warned == ["not stored, and read again at the next start: the disk is full: 1"]
 
 
 def test_progress_and_lag_are_logged(caplog: pytest.LogCaptureFixture) -> None:
