@@ -130,7 +130,7 @@ def drop_broken(cache: Path, output: Path) -> None:
             cache.unlink(missing_ok=True)
 
 
-def write_cache(command: list[str], recording: Path, cache: Path, limit_s: float = 60.0) -> None:
+def write_cache(command: list[str], recording: Path, cache: Path, limit_s: float = 180.0) -> None:
     """Write a cache from the recording that a JVM left.
 
     Parameters

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 import psutil
+from confluent_kafka.admin import AdminClient
 
 from streams.errors import BrokerError, ConfigError, SessiontapeError
 from streams.groups import groups_there, members_of, settled_members
@@ -15,15 +17,9 @@ from streams.kafka import admin, check_topics
 from streams.local.groups import readers_of, workers_elsewhere
 from streams.local.process import ProcessRecord
 from streams.local.running import running_stack
-from streams.local.stack import (
-    READY_POLL_S,
-    READY_S,
-    Stack,
-    feeder_spec,
-    producer_spec,
-)
+from streams.local.stack import Stack, feeder_spec, producer_spec
 from streams.local.state import StackState, state_path
-from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
+from streams.local.workers import Supervisor, WorkerSpec, log_path
 from streams.settings import Settings
 from streams.topics import Topics
 
@@ -88,9 +84,8 @@ class AttachedStack:
             left.end_workers()
         try:
             self._supervisor.start(self._senders)
-            for spec in self._senders:
-                if spec.name == "producer":
-                    self._await_ready(spec)
+            with admin(self.settings) as client:
+                self._supervisor.await_ready(partial(self._unready, client))
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -149,19 +144,13 @@ class AttachedStack:
             )
             raise SessiontapeError(msg)
 
-    def _await_ready(self, spec: WorkerSpec) -> None:
+    def _unready(self, client: AdminClient) -> list[str]:
+        """Return who has not taken up its work: a producer to which no request would go yet."""
+        if all(spec.name != "producer" for spec in self._senders):
+            return []
         group = Topics(self.settings.namespace).producer
-        deadline_s = time.monotonic() + READY_S
-        with admin(self.settings) as client:
-            while members_of(client, {group}).get(group, (0, 0)) != (1, self.partitions):
-                self.check()
-                if time.monotonic() > deadline_s:
-                    raise WorkerError(
-                        f"did not take up its work in {READY_S:.0f} s",
-                        worker=spec.name,
-                        log=log_path(self.settings, spec.name),
-                    )
-                time.sleep(READY_POLL_S)
+        members = members_of(client, {group}).get(group, (0, 0))
+        return [] if members == (1, self.partitions) else ["producer"]
 
     @property
     def processes(self) -> dict[str, psutil.Process]:

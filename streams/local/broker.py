@@ -30,7 +30,9 @@ _STOP_TIMEOUT_S = 20.0
 _PORT_ATTEMPTS = 3
 _PORT_PATIENCE_S = 3.0
 _TRAINING_MB = 1024
-_TRAINING_START_S = 20.0
+_TRAINING_START_S = 60.0
+# Its recording, some 100 MB, is written while it stops.
+_TRAINING_STOP_S = 120.0
 
 
 class LocalBroker:
@@ -278,8 +280,7 @@ class LocalBroker:
         try:
             broker.start(_TRAINING_START_S)
             training.exercise(broker.bootstrap_servers)
-            # The recording is written while it stops.
-            broker.stop()
+            broker.stop(_TRAINING_STOP_S)
         finally:
             broker.kill()
         command = kafka.command(java, classpath, kafka.HEAP_MB, folder)

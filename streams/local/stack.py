@@ -20,15 +20,12 @@ from streams.local.groups import group_of, readers_of, workers_elsewhere
 from streams.local.process import ProcessRecord
 from streams.local.running import broker_folder
 from streams.local.state import StackState, locked, stack_states, state_path
-from streams.local.workers import Supervisor, WorkerError, WorkerSpec, log_path
+from streams.local.workers import Supervisor, WorkerSpec, log_path
 from streams.settings import Settings
 from streams.topics import Topics
 
 __all__ = ["Stack", "feeder_spec", "producer_spec"]
 
-READY_S = 60.0
-"""Seconds within which all workers have to have taken up their work."""
-READY_POLL_S = 0.02
 BROKER_POLL_S = 0.1
 
 Tell = Callable[[str], None]
@@ -137,7 +134,7 @@ class Stack:
         self._supervisor.start(self._specs)
         if self._broker is not None and self._state.owns_broker:
             self._watch.start()
-        self._await_ready()
+        self._await_ready(self._supervisor)
         self._write(is_ready=True, doing="")
 
     def stop(self) -> None:
@@ -231,24 +228,20 @@ class Stack:
         shards = self._wanted(self.settings) if callable(self._wanted) else self.partitions
         return ensure_topics(self.settings, shards)
 
-    def _await_ready(self) -> None:
-        deadline_s = time.monotonic() + READY_S
+    def _await_ready(self, supervisor: Supervisor) -> None:
         waiting = list(self._specs)
+
+        def still() -> list[str]:
+            groups = {name for spec in waiting if (name := _group(self.settings, spec))}
+            found = members_of(client, groups)
+            waiting[:] = [spec for spec in waiting if not self._is_up(spec, found)]
+            names = [spec.name for spec in waiting]
+            if names:
+                self._doing(f"waiting for {', '.join(names)}")
+            return names
+
         with admin(self.settings) as client:
-            while waiting:
-                self.check()
-                groups = {name for spec in waiting if (name := _group(self.settings, spec))}
-                found = members_of(client, groups)
-                waiting = [spec for spec in waiting if not self._is_up(spec, found)]
-                if waiting and time.monotonic() > deadline_s:
-                    raise WorkerError(
-                        f"did not take up its work in {READY_S:.0f} s",
-                        worker=waiting[0].name,
-                        log=log_path(self.settings, waiting[0].name),
-                    )
-                if waiting:
-                    self._doing(f"waiting for {', '.join(spec.name for spec in waiting)}")
-                    self._stopped.wait(READY_POLL_S)
+            supervisor.await_ready(still)
 
     def _is_up(self, spec: WorkerSpec, found: Mapping[str, tuple[int, int]]) -> bool:
         """Tell whether a worker has taken up its work, by what can be seen from outside."""

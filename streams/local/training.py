@@ -15,7 +15,7 @@ __all__ = ["exercise"]
 _MESSAGES = 220
 _MESSAGE_BYTES = 900_000
 _MESSAGES_A_TRANSACTION = 4
-_CALL_S = 10.0
+_CALL_S = 60.0
 
 # A coordinator that still loads is asked again, and is nobody's news.
 _silent = logging.getLogger("sessiontape.local.training")

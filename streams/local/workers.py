@@ -32,6 +32,9 @@ __all__ = [
     "tail",
 ]
 
+READY_S = 60.0
+"""Seconds within which a worker has to have taken up its work, from its latest start."""
+READY_POLL_S = 0.02
 SHORT_LIFE_S = 10.0
 """A worker that lives less and ends by itself counts as one that can't start."""
 SHORT_LIVES = 4
@@ -102,7 +105,8 @@ class Supervisor:
 
     A worker that dies is started again: at once when it was killed, later and later when it ends
     by itself, and not at all when it says that it was called wrongly or could not start several
-    times in a row; then `check` raises.
+    times in a row; then `check` raises. Until `await_ready` is through, whoever ends by itself
+    could not start, however long that took.
 
     Parameters
     ----------
@@ -127,6 +131,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._failure: WorkerError | None = None
+        self._are_ready = False
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     def start(self, specs: Sequence[WorkerSpec]) -> None:
@@ -147,6 +152,31 @@ class Supervisor:
         self._publish()
         if not self._thread.is_alive():
             self._thread.start()
+
+    def await_ready(self, still: Callable[[], Sequence[str]]) -> None:
+        """Wait until all workers have taken up their work.
+
+        Parameters
+        ----------
+        still
+            Names those that are still to be waited for.
+
+        Raises
+        ------
+        WorkerError
+            One can't be kept running, or does not take up its work in time.
+        """
+        while names := still():
+            self.check()
+            with self._lock:
+                waiting = [worker for name, worker in self._workers.items() if name in names]
+            for worker in waiting:
+                if time.monotonic() - worker.since_s > READY_S:
+                    reason = f"did not take up its work in {READY_S:.0f} s"
+                    raise WorkerError(reason, worker=worker.spec.name, log=worker.log)
+            if self._stopped.wait(READY_POLL_S):
+                break
+        self._are_ready = True
 
     def stop(self) -> tuple[str, ...]:
         """Stop all workers, the first started first; kill those that take too long: their names."""
@@ -221,7 +251,7 @@ class Supervisor:
         code = worker.process.wait(1)
         name = worker.spec.name
         was_killed = code < 0
-        was_short = now_s - worker.since_s < SHORT_LIFE_S
+        was_short = now_s - worker.since_s < SHORT_LIFE_S or not self._are_ready
         worker.short_lives = worker.short_lives + 1 if was_short and not was_killed else 0
         worker.deaths.append(now_s)
         while worker.deaths[0] < now_s - 60:

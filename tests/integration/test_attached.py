@@ -488,13 +488,13 @@ def test_a_run_whose_reader_fails_is_stopped(ours: Stack, settings: Settings) ->
 def test_a_producer_that_can_not_work_is_one_error(
     ours: Stack, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.local.attach.READY_S", 0.0)
+    monkeypatch.setattr("streams.local.workers.READY_S", 0.0)
     with (
         pytest.raises(WorkerError, match="worker producer did not take up its work in 0 s"),
         a_stack(settings, SOURCE),
     ):
         pass
-    monkeypatch.setattr("streams.local.attach.READY_S", 60.0)
+    monkeypatch.setattr("streams.local.workers.READY_S", 60.0)
     with (
         pytest.raises(WorkerError, match="worker producer was called wrongly"),
         a_stack(settings, "no-such:source"),
@@ -560,7 +560,7 @@ def test_a_stack_that_is_not_up_in_time_leaves_nothing(
     settings: Settings, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = settings.but(namespace=namespace, data_dir=tmp_path)
-    monkeypatch.setattr("streams.local.stack.READY_S", 0.0)
+    monkeypatch.setattr("streams.local.workers.READY_S", 0.0)
     stack = Stack(other, tables=False, sink=False, source=SOURCE)
     with pytest.raises(WorkerError, match="did not take up its work in 0 s"), stack:
         pass

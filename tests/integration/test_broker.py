@@ -273,6 +273,7 @@ def test_a_jar_corrupted_in_the_cache_is_fetched_again(broker: LocalBroker, tmp_
     assert corrupt.read_bytes() == original.read_bytes()
 
 
+@pytest.mark.timeout(600)  # the limits of the training among them
 def test_an_aot_cache_is_made_once_used_and_made_again_when_broken(
     broker: LocalBroker, namespace: str, tmp_path: Path
 ) -> None:
@@ -286,6 +287,7 @@ def test_an_aot_cache_is_made_once_used_and_made_again_when_broken(
     try:
         own.start(progress=said.append)
         assert "training Kafka's AOT cache (once)" in said
+        assert not [words for words in said if "without an AOT cache" in words], said
         assert not left.running, "what a killed training left is ended"
         assert not (jars / ".aot-training").exists()
         (cache,) = jars.glob("*.aot")

@@ -21,7 +21,15 @@ from streams.local.running import connected, running_stack, stop_all
 from streams.local.stack import Stack, producer_spec
 from streams.local.start import start_run
 from streams.local.state import StackState, locked, stack_states, state_path
-from streams.local.workers import Supervisor, WorkerError, WorkerSpec, environment, log_path, tail
+from streams.local.workers import (
+    READY_S,
+    Supervisor,
+    WorkerError,
+    WorkerSpec,
+    environment,
+    log_path,
+    tail,
+)
 from streams.settings import Settings
 
 
@@ -104,6 +112,40 @@ def test_a_worker_that_can_not_start_is_given_up_with_the_end_of_its_log(
         wait_until(failed)
         with pytest.raises(WorkerError, match=r"(?s)w ended with code 1 4 times.*the reason"):
             supervisor.check()
+
+
+def test_how_long_it_took_does_not_count_before_all_work(
+    settings: Settings, module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.local.workers.SHORT_LIFE_S", 0.0)
+    monkeypatch.setattr("streams.local.workers.FIRST_BACKOFF_S", 0.001)
+    said: list[str] = []
+    spec = WorkerSpec("w", (module("import sys\nsys.exit('the reason')\n"),))
+    given_up = pytest.raises(WorkerError, match=r"(?s)w ended with code 1 4 times.*the reason")
+    with supervised(settings, spec, said=said) as supervisor, given_up:
+        supervisor.await_ready(lambda: ["w"])
+    assert said.count("worker w ended with code 1") == 4
+
+    said.clear()
+    with supervised(settings, spec, said=said) as supervisor:
+        supervisor.await_ready(lambda: [])
+        wait_until(lambda: said.count("worker w ended with code 1") > 4)
+        supervisor.check()
+
+
+def test_each_worker_has_its_time_from_its_latest_start(
+    settings: Settings, module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with supervised(settings, WorkerSpec("w", (module(SLEEPS),))) as supervisor:
+        supervisor._workers["w"].since_s -= READY_S
+        with pytest.raises(WorkerError, match="worker w did not take up its work in 60 s"):
+            supervisor.await_ready(lambda: ["w"])
+        first = supervisor.processes["w"]
+        os.kill(first.pid, signal.SIGKILL)
+        wait_until(lambda: supervisor.processes["w"].pid != first.pid)
+        asked = iter([["w"], ["w"], []])
+        supervisor.await_ready(lambda: next(asked))
+        assert next(asked, None) is None
 
 
 def test_a_worker_called_wrongly_is_not_started_again(
