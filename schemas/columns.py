@@ -36,7 +36,7 @@ _ABSENT: Mapping[str, float] = {
 _ONE_FOR_ALL = frozenset(
     {
         *("symbol", "interval_ns", "source", "revision", "condition", "count", "quality"),
-        *("status", "attempt", "request", *_BEFORE),
+        *("status", "attempt", "request", "sequence", *_BEFORE),
     }
 )
 Reader: TypeAlias = Callable[[Any], Any]
@@ -105,6 +105,8 @@ def _record_reader(kind: Any) -> Reader:
             fields = {name: reader(value[name]) for name, reader in readers}
             if cls.columns:
                 _stretch(cls.columns, fields)
+            elif cls is Frame:
+                _stretch_slices(fields)
             return cls(**fields)
 
         _READERS[name] = read
@@ -192,6 +194,14 @@ def _stretch(names: Sequence[str], fields: dict[str, Any]) -> None:
         elif len(column) == 1 and name in _ONE_FOR_ALL:
             column = np.broadcast_to(column, rows)
         fields[name] = column
+
+
+def _stretch_slices(fields: dict[str, Any]) -> None:
+    """Bring the columns of slices that hold one value for all to full length."""
+    slices = len(fields["slice_ns"])
+    for name in _SLICES:
+        if len(fields[name]) == 1 and slices:
+            fields[name] = np.broadcast_to(fields[name], slices)
 
 
 def _check_columns(block: Any, symbols: int = -1, sources: int = -1) -> None:

@@ -25,7 +25,8 @@ PLACE_BYTES = 4
 """What the place of a row takes more where a frame has several kinds."""
 CONDITIONS_BYTES = 16_384
 """Conditions of ticks that take no more than this go into each frame as they are."""
-SLICE_BYTES = 32
+COUNT_BYTES = 4
+"""What a count of a slice takes more where it is not the same for all slices."""
 ENVELOPE_BYTES = 8_192
 
 
@@ -189,8 +190,9 @@ def cut(
     row_bytes, more = _costs(rows)
     is_long = more > CONDITIONS_BYTES
     room = message_bytes - ENVELOPE_BYTES - symbols_bytes - (0 if is_long else more)
-    costs = row_bytes * ends + SLICE_BYTES * np.arange(1, len(slices) + 1)
-    largest = max(room // (row_bytes + SLICE_BYTES), 1)
+    slice_bytes = _slice_bytes(slices)
+    costs = row_bytes * ends + slice_bytes * np.arange(1, len(slices) + 1)
+    largest = max(room // (row_bytes + slice_bytes), 1)
 
     def taken(start: int, end: int) -> Mixed:
         part = rows.take(start, end)
@@ -207,7 +209,7 @@ def cut(
         else:
             end = row + largest
             yield Cut(_begun(slices, first, row, end, ends), taken(row, end), clock)
-            row, spent = end, row_bytes * end + SLICE_BYTES * first
+            row, spent = end, row_bytes * end + slice_bytes * first
 
 
 def _costs(rows: Mixed) -> tuple[int, int]:
@@ -223,6 +225,17 @@ def _costs(rows: Mixed) -> tuple[int, int]:
     sizes = [len(name.encode()) + 2 for name in names]
     more = sum(sizes)
     return row_bytes + (max(sizes) if more > CONDITIONS_BYTES else 0), more
+
+
+def _slice_bytes(slices: Slices) -> int:
+    """Return what a slice takes: its time, and the counts that are not the same for all of them.
+
+    One that was begun in the frame before counts its rest, but where all are the same and too
+    large for a frame, there is none beside it.
+    """
+    counts = [getattr(slices, f.name) for f in fields(slices) if f.name != "slice_ns"]
+    differing = sum(bool((count != count[0]).any()) for count in counts)
+    return slices.slice_ns.itemsize + COUNT_BYTES * differing
 
 
 def _with_own_conditions(rows: Rows) -> Rows:

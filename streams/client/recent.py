@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from schemas.records import Longs, QuoteColumns, TickColumns
 from streams.finals import corrected
+from streams.orders import order_by
 
 __all__ = ["KEEP", "POINTS", "Points", "Recent", "RecentStore", "blank_points"]
 
@@ -57,7 +58,6 @@ Points: TypeAlias = NDArray[Any]
 _IDENTITY = ["source", "sequence", "revision"]
 """What tells which row a correction corrects; see `streams.finals.corrected`."""
 _FIRST = 16
-_MOST_FOR_RADIX = 1 << 16
 
 
 def blank_points(kind: str, size: int) -> Points:
@@ -147,11 +147,12 @@ class RecentStore:
         self._number(sources)
         view = self.view
         symbol = self._map[columns.symbol]
-        key = symbol.astype(np.uint16) if len(view.rows) <= _MOST_FOR_RADIX else symbol
-        order = np.argsort(key, kind="stable")
-        present, first = np.unique(key[order], return_index=True)
-        stop = np.append(first[1:], len(order))
-        size = stop - first
+        order = order_by(symbol, len(view.rows))
+        size = np.bincount(symbol)
+        present = np.flatnonzero(size)
+        size = size[present]
+        stop = np.cumsum(size)
+        first = stop - size
         is_mixed = np.zeros(len(present), np.bool_)
         if late is not None:
             is_mixed = np.logical_or.reduceat(late[order], first)

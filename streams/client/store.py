@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from schemas.records import BarColumns, DerivedColumns, Floats, Longs
 from streams.finals import final_order
+from streams.orders import order_by
 
 __all__ = ["BAR", "Bars", "Store", "View", "blank", "packed"]
 
@@ -38,7 +39,6 @@ Bars: TypeAlias = NDArray[Any]
 
 # numpy moves records field by field, but what it takes for plain bytes at once: 42 and 5 ns a row.
 _BYTES = np.dtype((np.void, BAR.itemsize))
-_MOST_FOR_RADIX = 1 << 16
 _SPARE = 16
 
 
@@ -148,8 +148,7 @@ class Store:
         """Add rows, each later than all of its symbol; ``symbol`` is its place here."""
         old = self.view
         size = len(old.symbols)
-        key = symbol.astype(np.uint16) if size <= _MOST_FOR_RADIX else symbol
-        order = np.argsort(key, kind="stable")
+        order = order_by(symbol, size)
         more = np.bincount(symbol, minlength=size)
         counts = old.counts + more
         readable = old.rows

@@ -29,12 +29,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from schemas.records import Floats, Ints, Longs
 from streams.errors import SourceError
@@ -64,7 +65,7 @@ OPTIONS = ("stream", "map", "tz", "symbol", "interval", "scale")
 class _Held:
     """Good rows of all files, sorted by symbol and time; ``bounds`` cut them by symbol.
 
-    ``sequence`` is their place among all rows as they were read.
+    ``sequence`` is their place among those of one symbol and time, whatever else was read.
     """
 
     symbols: tuple[str, ...]
@@ -219,7 +220,7 @@ class ColumnarSource:
             for rows in parquet_rows(path, file, columns, self.form, wanted=wanted, bad=self._bad):
                 inside = (rows.ts_ns >= start_ns) & (rows.ts_ns < end_ns)
                 inside |= rows.ts_ns == NO_TIME
-                found.append(rows.take(np.flatnonzero(inside)))
+                found.append(rows.take(_cut(inside)))
         return _sorted(found, self.stream, self._bad)
 
     def _parquet_symbols(self) -> tuple[str, ...]:
@@ -229,8 +230,8 @@ class ColumnarSource:
                 found.add(self.form.symbol or path.stem)
             else:
                 name = file.schema_arrow.names[columns["symbol"]]
-                names = file.read(columns=[name]).column(name).cast(pa.string())
-                found |= set(pc.unique(names).drop_null().to_pylist())
+                names = pc.unique(file.read(columns=[name]).column(name).unify_dictionaries())
+                found |= set(names.cast(pa.string()).drop_null().to_pylist())
         return tuple(sorted(found))
 
     def _opened(self) -> Iterator[tuple[Path, pa.parquet.ParquetFile, Columns]]:
@@ -260,6 +261,13 @@ class ColumnarSource:
         return self._span
 
 
+def _cut(inside: NDArray[np.bool_]) -> Any:
+    """Return which rows are inside, as a slice where they stand together: that copies none."""
+    places = np.flatnonzero(inside)
+    first, stop = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+    return slice(first, stop) if stop - first == len(places) else places
+
+
 def _sorted(found: list[Rows], stream: str, bad: deque[BadRow]) -> _Held:
     """Join rows of many files; put those that make no sense on ``bad``."""
     shape = SHAPES[stream]
@@ -278,27 +286,41 @@ def _sorted(found: list[Rows], stream: str, bad: deque[BadRow]) -> _Held:
         line, line_text = found[file].where(row - int(starts[file]))
         bad.append(BadRow(found[file].path, line, reason, line_text, symbols[symbol[row]]))
 
-    for row in np.flatnonzero(ts_ns == NO_TIME):
-        tell(int(row), "the time is missing")
-    timed = np.flatnonzero(ts_ns != NO_TIME)
-    columns = [price[timed] for price in prices], [size[timed] for size in sizes]
+    untimed = np.flatnonzero(ts_ns == NO_TIME)
+    for row in untimed.tolist():
+        tell(row, "the time is missing")
+    timed = np.delete(np.arange(len(ts_ns)), untimed)
+    # Millions of rows are copied only where some are left out.
+    some: Any = timed if len(untimed) else slice(None)
+    columns = [price[some] for price in prices], [size[some] for size in sizes]
     if stream == "bars":
-        sorted_out = sort_out(symbol[timed], ts_ns[timed], columns[0], columns[1][0])
+        sorted_out = sort_out(symbol[some], ts_ns[some], columns[0], columns[1][0])
     else:
-        sorted_out = sort_ticks(symbol[timed], ts_ns[timed], *columns)
+        sorted_out = sort_ticks(symbol[some], ts_ns[some], *columns)
     for fault in sorted_out.faults:
         tell(int(timed[fault.row]), fault.reason)
-    keep = timed[sorted_out.keep]
+    keep = timed[sorted_out.keep] if len(untimed) else sorted_out.keep
+    symbol, ts_ns = symbol[keep], ts_ns[keep]
     return _Held(
         symbols=symbols,
-        bounds=np.searchsorted(symbol[keep], np.arange(len(symbols) + 1)),
-        ts_ns=ts_ns[keep],
+        bounds=np.searchsorted(symbol, np.arange(len(symbols) + 1)),
+        ts_ns=ts_ns,
         prices=tuple(price[keep] for price in prices),
         sizes=tuple(size[keep] for size in sizes),
-        text=text[keep],
+        text=text[keep] if len(texts) > 1 else np.broadcast_to(np.int32(0), len(keep)),
         texts=texts,
-        sequence=keep,
+        sequence=_places(symbol, ts_ns),
     )
+
+
+def _places(symbol: Ints, ts_ns: Longs) -> Longs:
+    """Return the place of each row, from 0, among those of its symbol and time, which adjoin."""
+    is_next = (ts_ns[1:] == ts_ns[:-1]) & (symbol[1:] == symbol[:-1])
+    if not is_next.any():
+        return np.broadcast_to(np.int64(0), len(ts_ns))
+    starts = np.flatnonzero(np.concatenate(([True], ~is_next)))
+    sizes = np.diff(starts, append=len(ts_ns))
+    return np.arange(len(ts_ns)) - np.repeat(starts, sizes)
 
 
 def _renumbered(parts: list[tuple[tuple[str, ...], Ints]], names: tuple[str, ...]) -> Ints:

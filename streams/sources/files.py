@@ -64,7 +64,7 @@ class Rows:
 
     def take(self, rows: Any) -> Rows:
         """Return the rows at some positions."""
-        at = np.arange(len(self.ts_ns))[rows]
+        at = range(len(self.ts_ns))[rows] if isinstance(rows, slice) else rows
         return replace(
             self,
             symbol=self.symbol[rows],
@@ -203,7 +203,10 @@ def _encoded(table: pa.Table, name: str, default: str) -> tuple[Ints, tuple[str,
     """Return a column of text as numbers and the texts; ``default`` for all where there is none."""
     if name not in table.column_names:
         return np.zeros(table.num_rows, np.int32), (default,)
-    column = table[name].cast(pa.string()).fill_null("").combine_chunks().dictionary_encode()
+    column = table[name].unify_dictionaries().combine_chunks()
+    is_encoded = pa.types.is_dictionary(column.type) and pa.types.is_string(column.type.value_type)
+    if not is_encoded or column.null_count or column.dictionary.null_count:
+        column = column.cast(pa.string()).fill_null("").dictionary_encode()
     return column.indices.to_numpy().astype(np.int32), tuple(column.dictionary.to_pylist())
 
 

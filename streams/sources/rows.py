@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from schemas.records import BarBlock, Floats, Ints, Longs, QuoteBlock, TickBlock
 from streams.intervals import interval_ns as to_ns
+from streams.orders import order_by
 from streams.sources.protocol import Answer, BadRow, Block, Source
 
 __all__ = [
@@ -126,8 +128,7 @@ def sort_out(symbol: Ints, ts_ns: Longs, prices: Sequence[Floats], volume: Float
     good = np.ones(len(ts_ns), np.bool_)
     good[[fault.row for fault in faults]] = False
     rows = np.flatnonzero(good)
-    # Stable, so that within a symbol the rows stay as they came.
-    by_symbol = rows[np.argsort(symbol[rows], kind="stable")]
+    by_symbol = rows[_by_symbol(symbol[rows])]
     steps = np.diff(ts_ns[by_symbol])
     same = np.diff(symbol[by_symbol]) == 0
     if not bool((same & (steps <= 0)).any()):
@@ -157,26 +158,31 @@ def sort_ticks(
         for wrong, what in ((_not_finite, "is no number"), (_negative, "is negative")):
             for row in np.flatnonzero(wrong(columns)).tolist():
                 faults.setdefault(row, f"a {name} {what}")
-    good = np.ones(len(ts_ns), np.bool_)
-    good[list(faults)] = False
-    rows = np.flatnonzero(good)
-    keep = rows[np.argsort(symbol[rows], kind="stable")]
+    keep = _by_symbol(symbol)
+    if faults:
+        good = np.ones(len(ts_ns), np.bool_)
+        good[list(faults)] = False
+        keep = keep[good[keep]]
     told = [Fault(row, reason) for row, reason in faults.items()]
-    backwards = np.flatnonzero((np.diff(ts_ns[keep]) < 0) & (np.diff(symbol[keep]) == 0))
-    if len(backwards):
-        told.append(Fault(int(keep[backwards + 1].min()), _out_of_order(len(backwards))))
-        keep = rows[np.lexsort((rows, ts_ns[rows], symbol[rows]))]
+    if bool((ts_ns[1:] < ts_ns[:-1]).any()):
+        backwards = np.flatnonzero((np.diff(ts_ns[keep]) < 0) & (np.diff(symbol[keep]) == 0))
+        if len(backwards):
+            told.append(Fault(int(keep[backwards + 1].min()), _out_of_order(len(backwards))))
+            keep = keep[np.lexsort((ts_ns[keep], symbol[keep]))]
     return Found(keep, tuple(sorted(told, key=lambda fault: fault.row)))
 
 
+def _by_symbol(symbol: Ints) -> Longs:
+    """Return the rows by symbol; within one they stay as they came."""
+    return order_by(symbol, int(symbol.max(initial=0)) + 1)
+
+
 def _not_finite(columns: Sequence[Floats]) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = ~np.isfinite(np.sum(columns, axis=0))
-    return found
+    return reduce(np.logical_or, [~np.isfinite(column) for column in columns])
 
 
 def _negative(columns: Sequence[Floats]) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = np.min(columns, axis=0) < 0
-    return found
+    return reduce(np.logical_or, [column < 0 for column in columns])
 
 
 def _out_of_order(count: int) -> str:

@@ -162,6 +162,36 @@ def test_columns_are_as_small_as_they_can_be() -> None:
     assert many - small < rows * (4 + 8 + 5 * 8) + 100
 
 
+def test_what_is_the_same_of_all_ticks_and_slices_is_said_once() -> None:
+    """A slice each, as ticks have them: time, symbol, price and size are left, and the mark."""
+    rows = 10_000
+    counts = {name: ints(*[0] * rows) for name in names_of(frame()) if name.startswith("slice_")}
+    ticks = TickColumns(
+        row=np.arange(rows, dtype=np.int32),
+        symbol=np.arange(rows, dtype=np.int32) % 2,
+        ts_ns=np.arange(rows, dtype=np.int64),
+        price=np.arange(rows, dtype=np.float64),
+        size=np.arange(rows, dtype=np.float64),
+        source=np.zeros(rows, np.int32),
+        condition=np.full(rows, -1, np.int32),
+        revision=np.zeros(rows, np.int32),
+        sequence=np.full(rows, -1, np.int64),
+    )
+    said = frame(
+        **counts | {"slice_ns": np.arange(rows), "slice_rows": ints(*[1] * rows)},
+        rows=rows,
+        bars=None,
+        ticks=ticks,
+    )
+    encoded = CODEC.encode(said)
+    assert len(encoded) < rows * (4 + 8 + 8 + 8 + 8) + 1_000
+    assert image(CODEC.decode(encoded)) == image(said)
+    other = replace(said, slice_expected=ints(*[0] * (rows - 1), 7))
+    decoded = CODEC.decode(CODEC.encode(other))
+    assert isinstance(decoded, Frame)
+    assert decoded.slice_expected.tolist()[-2:] == [0, 7]
+
+
 def test_decoded_columns_are_the_bytes_of_the_message() -> None:
     decoded = CODEC.decode(CODEC.encode(frame()))
     assert isinstance(decoded, Frame)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas import Codec, Frame
 from schemas.records import BarColumns, Longs, QuoteColumns, TickColumns
-from streams.frames import ENVELOPE_BYTES, Cut, Slices, cut, mark
+from streams.frames import ENVELOPE_BYTES, ROW_BYTES, Cut, Slices, cut, mark
 from streams.kinds import Block, Rows
 from streams.merge import columns_of, merge_rows, ready_ns
 from streams.mixed import NOTHING, Mixed, mixed
@@ -131,6 +131,17 @@ rows_strategy = st.lists(
 )
 
 
+def _bytes(part: Cut) -> int:
+    """Return what rows and marks take in the message, with rows as large as they may be."""
+    row = max(ROW_BYTES[stream] for stream in part.rows.columns) if len(part.rows) else 0
+    counts = [getattr(part.slices, f.name) for f in fields(Slices) if f.name != "slice_ns"]
+    values = sum(1 if len(set(count.tolist())) == 1 else len(count) for count in counts)
+    place = 4 if len(part.rows.columns) > 1 else 0
+    # What is the same for all slices counts to the envelope.
+    one_for_all = 4 * len(counts)
+    return len(part.rows) * (row + place) + 8 * len(part.slices) + 4 * values - one_for_all
+
+
 @settings(deadline=None)
 @given(
     late=st.lists(st.integers(0, 30).map(lambda n: (f"S{n}", 0, MIN, 0)), max_size=20),
@@ -166,6 +177,7 @@ def test_the_parts_together_are_the_whole(
         assert int(part.slices.slice_rows.sum()) == len(part.rows)
         assert (part.slices.slice_corrections <= part.slices.slice_rows).all()
         assert (part.slices.slice_corrections >= 0).all()
+        assert _bytes(part) <= room
         assert part.clock_ns >= clock
         begun = part.clock_ns < part.slices.slice_ns[-1]
         if begun:
@@ -189,7 +201,7 @@ def test_a_slice_too_large_for_a_message_is_cut_and_marked_behind_its_last_part(
     late = bars([(f"S{n}", 0, MIN, 0) for n in range(3)])
     fresh = bars([(f"S{n}", MIN, MIN, 0) for n in range(5)])
     slices = mark(fresh, longs(120), corrections=3, until_ns=120, symbols=5, interval_ns=MIN)
-    cuts = pieces(late, fresh, slices, 250)
+    cuts = pieces(late, fresh, slices, 210)
     assert [(len(c.rows), c.clock_ns, table(c.slices)[0][2:]) for c in cuts] == [
         (2, -1, (2, 0, 0, 0, 0)),
         (2, -1, (1, 0, 0, 0, 0)),

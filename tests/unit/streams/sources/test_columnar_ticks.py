@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,7 +71,7 @@ def test_ticks_of_common_exports(tmp_path: Path, text: str) -> None:
     [block] = blocks
     assert ticks_of(block) == TICKS
     assert (kinds, bad) == ({"abc": "rows"}, [])
-    assert (np.diff(block.sequence) > 0).all()
+    assert block.sequence.tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize("header", ["T,P,S,C", "t,p,s,S"])
@@ -134,7 +136,57 @@ def test_many_symbols_and_files_in_the_order_of_time(tmp_path: Path, scheme: str
         assert block.size.tolist() == some["size"].tolist()
         assert [block.conditions[c] for c in block.condition] == some["conditions"].tolist()
         assert block.ts_ns.tolist() == some["timestamp"].astype("int64").tolist()
-        assert block.sequence.tolist() == some.index.tolist()
+        assert block.sequence.tolist() == some.groupby("timestamp").cumcount().tolist()
+
+
+@pytest.mark.parametrize("scheme", ["csv", "parquet"])
+def test_a_row_has_one_number_whatever_is_asked_for_with_it(tmp_path: Path, scheme: str) -> None:
+    """Else what is asked for again, within other bounds, would be there twice."""
+    at = OPEN_NS + np.array([0, 0, 5, 5, 5, 9]) * MS_NS
+    table = pd.DataFrame(
+        {"timestamp": pd.to_datetime(at, utc=True), "symbol": "A", "price": 1.0, "size": 1.0}
+    )
+    path = tmp_path / f"a.{scheme}"
+    table.to_csv(path, index=False) if scheme == "csv" else table.to_parquet(path)
+    source = open_source(f"{scheme}:{path}?stream=ticks")
+    found = {}
+    for start_ns in (OPEN_NS, OPEN_NS + 5 * MS_NS):
+        [block], _, _ = load_range(source, ("A",), start_ns, CLOSE_NS, stream="ticks")
+        found[start_ns] = list(zip(block.ts_ns.tolist(), block.sequence.tolist(), strict=True))
+    whole, later = found.values()
+    assert [number for _, number in whole] == [0, 1, 0, 1, 2, 0]
+    assert later == whole[2:]
+
+
+@pytest.mark.parametrize(
+    "symbols",
+    [
+        pa.array(["A", "B", "A", None]),
+        pa.array(["A", "B", "A", None], pa.large_string()),
+        pa.array(["A", "B", "A", None]).dictionary_encode(),
+        pa.array(["A", "B", "A", "A"]).dictionary_encode(),
+        pa.array(["A", "B", "A", "A"], pa.large_string()).dictionary_encode(),
+        pa.DictionaryArray.from_arrays(pa.array([1, 2, 1, 1], pa.int8()), ["unused", "A", "B"]),
+        pa.chunked_array(
+            [pa.array(["A", "B"]).dictionary_encode(), pa.array(["A", "C"]).dictionary_encode()]
+        ),
+    ],
+    ids=["text", "large", "null", "encoded", "encoded large", "more than there are", "differing"],
+)
+def test_symbols_as_a_parquet_file_may_have_them(tmp_path: Path, symbols: Any) -> None:
+    at = pa.array(OPEN_NS + np.arange(4) * MS_NS, pa.timestamp("ns", "UTC"))
+    columns = {"timestamp": at, "symbol": symbols, "price": [1.0, 2.0, 3.0, 4.0], "size": [1.0] * 4}
+    path = tmp_path / "ticks.parquet"
+    pq.write_table(pa.table(columns), path)
+    names = [name or "" for name in symbols.to_pylist()]
+    blocks, _, bad = ask(f"parquet:{path}?stream=ticks", "ticks", "A", "B")
+    prices = {block.symbols[0]: block.price.tolist() for block in blocks}
+    assert prices == {
+        name: [n + 1.0 for n, said in enumerate(names) if said == name] for name in ("A", "B")
+    }
+    assert bad == []
+    known = set(open_source(f"parquet:{path}?stream=ticks").symbols())
+    assert known == set(names) - {""}
 
 
 def test_bad_rows_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
