@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from schemas import Command
 from schemas.registry import codec_for
@@ -236,12 +236,16 @@ def _read(
     group = f"{settings.namespace}.control-{uuid.uuid4().hex}"
     consumer = Consumer(consumer_config(settings, group, enable_partition_eof=True, **changes))
     consumer.assign([TopicPartition(topic, 0, 0)])
+    is_seen = False
     try:
         while not is_done(False):
             message = consumer.poll(POLL_S)
             if message is None:
+                if not is_seen:
+                    _check_is_shown(consumer, topic)
                 continue
             error = message.error()
+            is_seen |= error is None or error.code() == KafkaError._PARTITION_EOF
             if error is None:
                 try:
                     record = codec.decode(message.value(), topic=topic)
@@ -258,3 +262,14 @@ def _read(
                 raise BrokerError(msg)
     finally:
         consumer.close()
+
+
+def _check_is_shown(consumer: Consumer, topic: str) -> None:
+    """Raise BrokerError where the brokers hide a topic from us: of it no message tells."""
+    try:
+        error = consumer.list_topics(topic, POLL_S).topics[topic].error
+    except KafkaException:  # none answers; that is told in time
+        return
+    if error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        msg = f"{topic} is not for this user to read: `sessiontape acls` says for whom"
+        raise BrokerError(msg)

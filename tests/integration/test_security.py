@@ -16,8 +16,9 @@ from confluent_kafka import KafkaError
 
 import streams.kafka
 from bench.replay import SOURCE, expected_digest
-from streams import SessionStream
+from streams import SessionStream, control
 from streams.acls import WORKERS, rules_of
+from streams.controls import Controls
 from streams.digest import Digest
 from streams.errors import BrokerError, TopicError
 from streams.kafka import METADATA_TIMEOUT_S, check_topics, topics_there
@@ -122,6 +123,11 @@ def test_workers_that_may_do_what_the_table_says_play_a_run_and_a_reader_only_re
             assert refusal_of(reader, topic) == TOPIC_REFUSED
         with pytest.raises(BrokerError, match=r"(?i)transactional"):
             FrameWriter(reader, 0).open()
+        began_s = time.monotonic()
+        hidden = pytest.raises(BrokerError, match=r"\.control is not for this user to read")
+        with Controls(settings=reader) as controls, hidden:
+            controls.stop()
+        assert time.monotonic() - began_s < control.TIMEOUT_S, "told before time is up"
 
         shown = json.dumps(asdict(status(tape.settings)))
         assert [shard["event"] for shard in json.loads(shown)["shards"]] == ["end", "end"]
