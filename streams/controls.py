@@ -92,7 +92,7 @@ class Controls:
         command = latest_command(self._settings)
         if command is None:
             raise no_run(self._settings)
-        return self._state(command, ())
+        return _state(command, last_of(self._reader, command.run))
 
     def start(
         self,
@@ -215,7 +215,7 @@ class Controls:
             return self._ask(command, "pause", _is_paused, paused=True)
         anchor = _anchor(command, frames)
         state = self._ask(command, "pause", _is_paused, paused=True, **anchor)
-        return state if state.waits_for else self._level(state)
+        return state if state.waits_for else self._level()
 
     def resume(self) -> TapeState:
         """Go on where the clock stands, with the speed that the run had.
@@ -354,15 +354,15 @@ class Controls:
                 if shard not in frames or not _follows(frames[shard], asked, is_done)
             ]
             if not waits or time.monotonic() > deadline_s:
-                return self._state(asked, waits)
+                return _state(asked, list(frames.values()), waits)
             time.sleep(POLL_S)
 
-    def _level(self, state: TapeState) -> TapeState:
+    def _level(self) -> TapeState:
         """Let every shard go on to the clock of the furthest: they paused one by one."""
         command, frames = self._on()
         target_ns = clock_of(command, frames)
         if all(is_at(frame, target_ns) for frame in counting(command, frames)):
-            return state
+            return _state(command, frames)
         return self._ask(
             command,
             "pause",
@@ -370,19 +370,20 @@ class Controls:
             **_anchor(command, frames),
         )
 
-    def _state(self, command: Command, waits: Sequence[int]) -> TapeState:
-        frames = last_of(self._reader, command.run)
-        is_over = bool(frames) and all(frame.event == "end" for frame in frames)
-        slowest = min(frames, key=lambda frame: frame.clock_ns, default=None)
-        state = "paused" if command.paused else "running"
-        return TapeState(
-            run=command.run,
-            state="stopped" if is_over or command.stopped else state,
-            session=slowest.session if slowest is not None else "",
-            clock_ns=slowest.clock_ns if slowest is not None else 0,
-            speed=command.speed,
-            waits_for=tuple(waits),
-        )
+
+def _state(command: Command, frames: Sequence[Frame], waits_for: Sequence[int] = ()) -> TapeState:
+    """Return how the tape stands, by the last frames of the shards that are in the run."""
+    is_over = bool(frames) and all(frame.event == "end" for frame in frames)
+    slowest = min(frames, key=lambda frame: frame.clock_ns, default=None)
+    state = "paused" if command.paused else "running"
+    return TapeState(
+        run=command.run,
+        state="stopped" if is_over or command.stopped else state,
+        session=slowest.session if slowest is not None else "",
+        clock_ns=slowest.clock_ns if slowest is not None else 0,
+        speed=command.speed,
+        waits_for=tuple(waits_for),
+    )
 
 
 def _check_replay(command: Command, action: str) -> None:

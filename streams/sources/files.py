@@ -63,7 +63,7 @@ class Rows:
     where: Place
 
     def take(self, rows: Any) -> Rows:
-        """Return the rows at some positions."""
+        """Return the rows at some positions, or of a slice, which copies none."""
         at = range(len(self.ts_ns))[rows] if isinstance(rows, slice) else rows
         return replace(
             self,

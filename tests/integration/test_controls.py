@@ -39,13 +39,13 @@ def controls(tape: Tape) -> Iterator[Controls]:
 
 
 def clocks(tape: Tape) -> set[int]:
-    """Where the shards stand, by all that was read."""
-    return {frames[-1].frame.clock_ns for frames in tape.frames.values() if frames}
+    """Where the shards stand, by all that was read; -1: nothing was read of one yet."""
+    return {frames[-1].frame.clock_ns if frames else -1 for frames in tape.frames.values()}
 
 
 def states(tape: Tape) -> set[str]:
-    """What the shards say of themselves, by all that was read."""
-    return {frames[-1].frame.state for frames in tape.frames.values() if frames}
+    """What the shards say of themselves, by all that was read; empty: nothing was yet."""
+    return {frames[-1].frame.state if frames else "" for frames in tape.frames.values()}
 
 
 def stand_still(tape: Tape, seconds: float = 1.0) -> bool:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from schemas import Frame
+from schemas import Command, Frame
+from streams import controls
 from streams.control import is_one_replay, sought_run
+from streams.controls import Controls
 from streams.errors import CommandError
+from streams.intervals import MINUTE_NS
 from streams.places import place_of
+from streams.settings import Settings
 from streams.standing import clock_of, is_at
 from streams.topics import shard_of
 from tests.unit.streams.shards import Stage, command
 
 PLAIN = command(hours="regular")
+OPEN_NS = 1_732_717_800_000_000_000
 
 
 def ns(text: str) -> int:
@@ -114,3 +120,37 @@ def test_a_shard_before_an_open_stands_at_it() -> None:
     assert is_at(replace(roll, open_ns=6), 6)
     assert not is_at(replace(roll, open_ns=6), 7)
     assert is_at(replace(rows, waiting=True, open_ns=6), 6)
+
+
+def test_a_pause_says_where_all_stand_when_it_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard that began within the pause says so where it begins, and then goes on to the rest."""
+    sent: list[Command] = []
+    later = OPEN_NS + 60 * MINUTE_NS
+
+    def stand(first: tuple[str, int, str], second: tuple[str, int, str]) -> list[Frame]:
+        found = frames(first[:2], second[:2])
+        return [
+            replace(frame, state=state, command=len(sent))
+            for frame, state in zip(found, (first[2], second[2]), strict=True)
+        ]
+
+    plain = command(version=1)
+    looks = iter(
+        [
+            stand(("rows", later, "running"), ("start", OPEN_NS, "running")),
+            stand(("rows", later, "paused"), ("start", OPEN_NS, "paused")),
+            stand(("rows", later, "paused"), ("rows", later, "paused")),
+        ]
+    )
+
+    def latest(*_: object) -> Command:
+        return sent[-1] if sent else plain
+
+    monkeypatch.setattr(controls, "FrameReader", lambda *_, **__: SimpleNamespace(shards=(0, 1)))
+    monkeypatch.setattr(controls, "run_that_is_on", lambda *_: (latest(), next(looks)))
+    monkeypatch.setattr(controls, "last_of", lambda *_: next(looks))
+    monkeypatch.setattr(controls, "latest_command", latest)
+    monkeypatch.setattr(controls, "send_command", lambda _, asked: sent.append(asked))
+    found = Controls(settings=Settings(bootstrap_servers="nowhere:1")).pause()
+    assert (found.state, found.clock_ns, found.waits_for) == ("paused", later, ())
+    assert [asked.anchor_clock_ns for asked in sent] == [later]
