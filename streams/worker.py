@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 FETCH_BYTES = 8 * 2**20
 BATCHES_WAITING = 256
 """Batches in line at an agent, about, behind which no more are fetched: 16 MiB but for blocks."""
+TOPICS_MS = 5_000
+"""Topics are looked at so often: of a broker that just came back, one may have seen none."""
 COMMIT_S = 2.0
 RECENT_MS = 2_000
 """A fetch takes at most a quarter of a second; one that is so old was not answered."""
@@ -266,6 +268,7 @@ def make_app(settings: Settings, name: str, *, takes_batches: bool = False, **ch
         "broker_request_timeout": max(30.0, settings.broker_session_timeout_s * 2),
         "broker_check_crcs": False,
         "consumer_max_fetch_size": FETCH_BYTES,
+        "consumer_metadata_max_age_ms": TOPICS_MS,
         "producer_request_timeout": 30.0,
         "datadir": str(datadir),
         "store": "memory://",
