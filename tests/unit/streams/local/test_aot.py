@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -217,8 +218,9 @@ def test_a_recording_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_is_too_slow_is_ended(tmp_path: Path) -> None:
+    slow = [sys.executable, "-c", "import time; time.sleep(60)"]
     with pytest.raises(BrokerError, match="could not write it in time"):
-        write_cache([str(real_java())], tmp_path / "recording", tmp_path / "cache", limit_s=0)
+        write_cache(slow, tmp_path / "recording", tmp_path / "cache", limit_s=0)
 
 
 def test_a_writer_that_writes_nothing_is_one_sentence(tmp_path: Path) -> None:
