@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from streams.kafka import create_topics, producer_config
 from streams.local import LocalBroker
 from streams.settings import load
 from streams.topics import Topics
+from tests.integration.commands import wait_until
 from tests.workers import environment
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
@@ -37,13 +37,6 @@ SOON_S = 60.0
 """aiokafka by itself looks after 300 s."""
 
 
-def await_words(log: Path, words: str) -> None:
-    deadline_s = time.monotonic() + SOON_S
-    while words not in (text := log.read_text()):
-        assert time.monotonic() < deadline_s, f"{words!r} is not in: {text}"
-        time.sleep(0.05)
-
-
 def test_a_topic_that_comes_to_be_seen_is_read_soon(
     broker: LocalBroker, namespace: str, tmp_path: Path
 ) -> None:
@@ -63,12 +56,12 @@ def test_a_topic_that_comes_to_be_seen_is_read_soon(
             stderr=subprocess.STDOUT,
         )
     try:
-        await_words(log, "Ignoring missing topic")
+        wait_until(lambda: "Ignoring missing topic" in log.read_text(), SOON_S)
         create_topics(settings, 1)
         producer = Producer(producer_config(settings))
         producer.produce(Topics(namespace).session, b"the first")
         assert producer.flush(30) == 0
-        await_words(log, "took b'the first'")
+        wait_until(lambda: "took b'the first'" in log.read_text(), SOON_S)
         worker.terminate()
         assert worker.wait(30) == 0
     finally:
